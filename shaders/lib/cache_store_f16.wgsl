@@ -1,0 +1,5 @@
+// Word i of the shared array `head` for the f16 cache: elements 2i and 2i + 1.
+fn cache_word(i: u32) -> CacheWord {
+  let pair = vec2<f32>(head[2u * i], head[2u * i + 1u]);
+  return pack2x16float(clamp(pair, vec2<f32>(-65504.0), vec2<f32>(65504.0)));
+}

@@ -1,0 +1,30 @@
+// bf16 weights, two to a word with the even element in the low half; rows padded to a multiple of 8 elements.
+// codes [N][rowWords]; scales is bound to the same buffer and not read.
+
+@group(0) @binding(1) var<storage, read> codes: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> scales: array<u32>;
+
+fn open2(words: vec2<u32>) -> vec4<f32> {
+  return bitcast<vec4<f32>>(vec4<u32>(words.x << 16u, words.x & 0xffff0000u, words.y << 16u, words.y & 0xffff0000u));
+}
+
+// Elements k..k+3 (k a multiple of 4) of a row.
+fn weight4(row: u32, k: u32, rowWords: u32) -> vec4<f32> {
+  let at = row * rowWords + k / 2u;
+  let v = codes[at / 4u];
+  return open2(select(v.xy, v.zw, (at & 2u) != 0u));
+}
+
+// Dot product of elements 32c..32c+31 of a row with x (8 vec4; zero beyond the end of the row).
+fn chunk_dot(row: u32, c: u32, rowWords: u32, x: ptr<function, array<vec4<f32>, 8>>, xSum: f32) -> f32 {
+  let base = row * (rowWords / 4u) + c * 4u;
+  let end = (row + 1u) * (rowWords / 4u);
+  var sum = 0.0;
+  for (var i = 0u; i < 4u; i++) {
+    if (base + i < end) {
+      let v = codes[base + i];
+      sum += dot(open2(v.xy), (*x)[2u * i]) + dot(open2(v.zw), (*x)[2u * i + 1u]);
+    }
+  }
+  return sum;
+}

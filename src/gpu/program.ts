@@ -1,0 +1,177 @@
+import { throwIfCancelled } from "../errors.ts";
+import type { Gpu, Kernel, Slice } from "./gpu.ts";
+
+interface Dispatch {
+  kernel: Kernel;
+  bindGroup: GPUBindGroup;
+  x: number;
+  y: number;
+  z: number;
+  work: number;
+}
+interface Copy {
+  from: Slice;
+  to: Slice;
+  bytes: number;
+}
+
+/** How a dispatch is described: parameters are the words of its uniform struct, `work` is its cost in FLOPs. */
+export interface DispatchSpec {
+  params: number[];
+  buffers: Slice[];
+  grid: [number, number?, number?];
+  work: number;
+}
+
+/** Handle of a recorded dispatch whose grid may change between runs (decode attention grows with the context). */
+export interface GridHandle {
+  set(x: number, y?: number, z?: number): void;
+}
+
+const SLOT = 256;
+const float = new Float32Array(1);
+const floatBits = new Uint32Array(float.buffer);
+
+/** The bits of an f32, for a parameter list. */
+export function f32(value: number): number {
+  float[0] = value;
+  return floatBits[0]!;
+}
+
+/**
+ * A flat list of dispatches and copies, recorded once and run any number of times.
+ * Parameters live in one uniform buffer with a slot per dispatch; nothing is allocated while it runs.
+ */
+export class Program {
+  readonly gpu: Gpu;
+  readonly label: string;
+  #steps: (Dispatch | Copy)[] = [];
+  #params: Uint32Array<ArrayBuffer>;
+  #uniform: GPUBuffer | undefined;
+  #count = 0;
+  #capacity: number;
+
+  /** @param capacity largest number of dispatches */
+  constructor(gpu: Gpu, label: string, capacity = 1024) {
+    this.gpu = gpu;
+    this.label = label;
+    this.#capacity = capacity;
+    this.#params = new Uint32Array((capacity * SLOT) / 4);
+    this.#uniform = gpu.uniform("parameters", `${label} parameters`, capacity * SLOT);
+  }
+
+  get work(): number {
+    let sum = 0;
+    for (const step of this.#steps) if ("kernel" in step) sum += step.work;
+    return sum;
+  }
+
+  get dispatches(): number {
+    return this.#count;
+  }
+
+  dispatch(kernel: Kernel, { params, buffers, grid, work }: DispatchSpec): GridHandle {
+    if (this.#count === this.#capacity) throw new Error(`${this.label}: more than ${this.#capacity} dispatches`);
+    if (params.length * 4 > SLOT) throw new Error(`${kernel.label}: parameters larger than ${SLOT} bytes`);
+    this.#params.set(params, (this.#count * SLOT) / 4);
+    const entries: GPUBindGroupEntry[] = [
+      { binding: 0, resource: { buffer: this.#uniform!, offset: this.#count * SLOT, size: SLOT } },
+      ...buffers.map((b, i) => ({ binding: i + 1, resource: { buffer: b.buffer, offset: b.offset, size: b.size } })),
+    ];
+    const bindGroup = this.gpu.device.createBindGroup({ label: kernel.label, layout: kernel.layout, entries });
+    const step: Dispatch = { kernel, bindGroup, x: grid[0], y: grid[1] ?? 1, z: grid[2] ?? 1, work };
+    this.#count++;
+    this.#steps.push(step);
+    return {
+      set(x, y = 1, z = 1) {
+        step.x = x;
+        step.y = y;
+        step.z = z;
+      },
+    };
+  }
+
+  copy(from: Slice, to: Slice, bytes = Math.min(from.size, to.size)): void {
+    this.#steps.push({ from, to, bytes });
+  }
+
+  /** Uploads the parameters. Call once after recording. */
+  seal(): this {
+    this.gpu.device.queue.writeBuffer(this.#uniform!, 0, this.#params.buffer, 0, this.#count * SLOT);
+    this.#params = new Uint32Array(0);
+    return this;
+  }
+
+  /** Appends steps `from` to `to` to an encoder, as one compute pass wherever no copy stands between. */
+  encode(encoder: GPUCommandEncoder, from = 0, to = this.#steps.length, passOptions?: GPUComputePassDescriptor): void {
+    let pass: GPUComputePassEncoder | undefined;
+    let pipeline: GPUComputePipeline | undefined;
+    for (let i = from; i < to; i++) {
+      const step = this.#steps[i]!;
+      if ("kernel" in step) {
+        if (!pass) {
+          pass = encoder.beginComputePass(passOptions);
+          pipeline = undefined;
+        }
+        if (step.kernel.pipeline !== pipeline) {
+          pipeline = step.kernel.pipeline;
+          pass.setPipeline(pipeline);
+        }
+        pass.setBindGroup(0, step.bindGroup);
+        pass.dispatchWorkgroups(step.x, step.y, step.z);
+      } else {
+        pass?.end();
+        pass = undefined;
+        encoder.copyBufferToBuffer(step.from.buffer, step.from.offset, step.to.buffer, step.to.offset, step.bytes);
+      }
+    }
+    pass?.end();
+  }
+
+  /**
+   * Runs the whole list in submits that the governor keeps short, at most three in flight.
+   * Stops between two submits when the signal fires. Resolves when the GPU has finished.
+   */
+  async run(signal?: AbortSignal, onProgress?: (share: number) => void): Promise<void> {
+    const { device, governor } = this.gpu;
+    const inFlight: Promise<void>[] = [];
+    let lastDone = 0;
+    let at = 0;
+    while (at < this.#steps.length) {
+      throwIfCancelled(signal);
+      let work = 0;
+      let end = at;
+      while (end < this.#steps.length) {
+        const step = this.#steps[end]!;
+        const cost = "kernel" in step ? step.work : step.bytes;
+        if (end > at && work + cost > governor.budget) break;
+        work += cost;
+        end++;
+      }
+      const encoder = device.createCommandEncoder({ label: this.label });
+      this.encode(encoder, at, end);
+      device.queue.submit([encoder.finish()]);
+      at = end;
+      const submitted = performance.now();
+      const done = this.gpu.guard(device.queue.onSubmittedWorkDone()).then(() => {
+        const now = performance.now();
+        // The GPU worked on this one since it was submitted or since the one before it was done.
+        governor.learn(work, now - Math.max(submitted, lastDone));
+        lastDone = now;
+        onProgress?.(end / this.#steps.length);
+      });
+      done.catch(() => {});
+      inFlight.push(done);
+      if (inFlight.length >= 3) await inFlight.shift();
+    }
+    await Promise.all(inFlight);
+    throwIfCancelled(signal);
+  }
+
+  /** Frees the parameters' buffer. */
+  free(): void {
+    if (this.#uniform) this.gpu.free(this.#uniform);
+    this.#uniform = undefined;
+    this.#steps = [];
+  }
+}

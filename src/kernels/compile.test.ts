@@ -1,0 +1,39 @@
+import { describe, expect, it } from "vitest";
+import { Gpu, Program } from "../gpu/index.ts";
+import { Bench } from "./case.ts";
+import { allCases } from "./harness.ts";
+
+/** Dawn for Node, when the optional package `webgpu` could be installed on this machine. */
+async function dawn(): Promise<GPU | undefined> {
+  try {
+    const { create, globals } = await import("webgpu");
+    Object.assign(globalThis, globals);
+    // Dawn crashes once this object is collected while its devices live.
+    const gpu = create(["backend=null"]);
+    Object.assign(globalThis, { dawnForTests: gpu });
+    return gpu;
+  } catch {
+    return undefined;
+  }
+}
+
+const gpuEntry = await dawn();
+
+describe.skipIf(!gpuEntry)("every shader variant compiles (skipped where the package webgpu has no binary)", () => {
+  for (const subgroups of [true, false]) {
+    it(`${subgroups ? "with" : "without"} subgroups`, async () => {
+      const gpu = await Gpu.open({ gpu: gpuEntry!, ...(subgroups ? {} : { without: ["subgroups"], defaultLimits: true }) });
+      expect(gpu.variants.subgroups).toBe(subgroups);
+      for (const c of allCases) {
+        const bench = new Bench(gpu);
+        const program = new Program(gpu, c.kernel, 64);
+        gpu.device.pushErrorScope("validation");
+        c.build(bench).record(program);
+        const error = await gpu.device.popErrorScope();
+        expect(error?.message, `${c.kernel} ${c.shape}`).toBeUndefined();
+        program.free();
+        bench.free();
+      }
+    });
+  }
+});

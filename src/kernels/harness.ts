@@ -1,0 +1,159 @@
+import { throwIfCancelled } from "../errors.ts";
+import { Program } from "../gpu/index.ts";
+import { attentionCases } from "./attention.cases.ts";
+import { Bench, type KernelCase } from "./case.ts";
+import { embeddingCases } from "./embedding.cases.ts";
+import { interpolateCases } from "./interpolate.cases.ts";
+import { layerNormCases } from "./layer_norm.cases.ts";
+import { matmulCases } from "./matmul.cases.ts";
+import { rmsNormCases } from "./rms_norm.cases.ts";
+import { openF16, ropeCases } from "./rope.cases.ts";
+import { sampleCases } from "./sample.cases.ts";
+import { scatterCases } from "./scatter.cases.ts";
+import type { Gpu } from "./source.ts";
+import { swigluCases } from "./swiglu.cases.ts";
+import { type Ceilings, measureCeilings, timeProgram } from "./timing.ts";
+
+/** Every case of every kernel: the one list that tests, times and shows kernels. */
+export const allCases: readonly KernelCase[] = [
+  ...matmulCases,
+  ...attentionCases,
+  ...ropeCases,
+  ...rmsNormCases,
+  ...layerNormCases,
+  ...swigluCases,
+  ...embeddingCases,
+  ...scatterCases,
+  ...interpolateCases,
+  ...sampleCases,
+];
+
+/** Outcome of one case. `error` is the largest relative L2 error of its outputs. */
+export interface CaseResult {
+  kernel: string;
+  shape: string;
+  error: number;
+  tolerance: number;
+  pass: boolean;
+  message?: string;
+  milliseconds?: number;
+  share?: number;
+  bound?: "bandwidth" | "arithmetic";
+}
+
+export interface HarnessOptions {
+  /** Only cases whose kernel and shape contain this text. */
+  filter?: string;
+  timing: boolean;
+  signal?: AbortSignal;
+}
+
+export interface HarnessSummary {
+  passed: number;
+  failed: number;
+  ceilings?: Ceilings;
+}
+
+/** ‖a−b‖ / ‖b‖; the plain norm of a when b is zero; Infinity as soon as anything is not finite. */
+function relativeError(actual: ArrayLike<number>, expected: Float64Array): number {
+  let difference = 0;
+  let norm = 0;
+  for (let i = 0; i < expected.length; i++) {
+    const a = actual[i]!;
+    if (!Number.isFinite(a)) return Number.POSITIVE_INFINITY;
+    difference += (a - expected[i]!) ** 2;
+    norm += expected[i]! ** 2;
+  }
+  return Math.sqrt(difference / (norm || 1));
+}
+
+async function runCase(gpu: Gpu, c: KernelCase, ceilings: Ceilings | undefined): Promise<CaseResult> {
+  const bench = new Bench(gpu);
+  const result: CaseResult = { kernel: c.kernel, shape: c.shape, error: 0, tolerance: c.tolerance, pass: false };
+  let program: Program | undefined;
+  try {
+    const built = c.build(bench);
+    program = new Program(gpu, c.kernel, 64);
+    built.record(program);
+    program.seal();
+    await program.run();
+    for (const { slice, expected, type } of built.outputs) {
+      const words = await gpu.read(slice, (type === "f16" ? 2 : 4) * expected.length);
+      const actual =
+        type === "u32" ? new Uint32Array(words) : type === "f16" ? openF16(new Uint32Array(words)) : new Float32Array(words);
+      result.error = Math.max(result.error, relativeError(actual, expected));
+    }
+    result.pass = result.error <= c.tolerance;
+    if (ceilings) Object.assign(result, await timeProgram(gpu, program, c, ceilings));
+  } catch (error) {
+    result.error = Number.POSITIVE_INFINITY;
+    result.message = error instanceof Error ? error.message : String(error);
+    // The error belongs to this row; the next case starts clean.
+    if (gpu.lostReason === undefined) gpu.firstError = undefined;
+  } finally {
+    program?.free();
+    bench.free();
+  }
+  return result;
+}
+
+/** Runs the cases that match, one row at a time. Stops between rows when cancelled or when the device is lost. */
+export async function runCases(
+  gpu: Gpu,
+  options: HarnessOptions,
+  onRow: (row: CaseResult) => void,
+): Promise<HarnessSummary> {
+  const words = (options.filter ?? "").toLowerCase().split(/\s+/).filter(Boolean);
+  const cases = allCases.filter((c) => {
+    const name = `${c.kernel} ${c.shape}`.toLowerCase();
+    return words.every((word) => name.includes(word));
+  });
+  const ceilings = options.timing ? await measureCeilings(gpu) : undefined;
+  let passed = 0;
+  for (const c of cases) {
+    throwIfCancelled(options.signal);
+    const row = await runCase(gpu, c, ceilings);
+    if (row.pass) passed++;
+    onRow(row);
+  }
+  return { passed, failed: cases.length - passed, ...(ceilings ? { ceilings } : {}) };
+}
+
+/** One small case for each shader of the engine: what must be right before a model is used on a device. */
+const QUICK = [
+  "matmul q4a32 1×2560",
+  "matmul q4a32 130×100",
+  "matmul bf16 gelu_tanh",
+  "attention 33 queries",
+  "attention_decode 300 cached",
+  "rope m-rope f16",
+  "rms_norm 3×2560",
+  "layer_norm 5×1024",
+  "sample everything",
+];
+
+/**
+ * The short self-test. A device whose subgroup variants compute wrongly falls back to the portable ones.
+ * @returns notes for the visitor; empty when all is well.
+ * Throws when a portable kernel is wrong: no answer of this device could be trusted.
+ */
+export async function quickCheck(gpu: Gpu): Promise<{ notes: string[]; failures: CaseResult[] }> {
+  const check = async () => {
+    const failures: CaseResult[] = [];
+    for (const filter of QUICK) {
+      await runCases(gpu, { filter, timing: false }, (row) => {
+        if (!row.pass) failures.push(row);
+      });
+    }
+    return failures;
+  };
+  const failures = await check();
+  if (failures.length === 0 || !gpu.variants.subgroups) return { notes: [], failures };
+  gpu.variants.subgroups = false;
+  const names = [...new Set(failures.map((f) => f.kernel))].join(", ");
+  const left = await check();
+  return {
+    notes: left.length ? [] : [`${names} computed wrongly here with subgroup operations; the portable version is used.`],
+    failures: left,
+  };
+}

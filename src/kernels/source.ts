@@ -1,0 +1,44 @@
+import reduce from "../../shaders/lib/reduce.wgsl?raw";
+import reduceSubgroup from "../../shaders/lib/reduce_subgroup.wgsl?raw";
+import type { Gpu, Kernel, Slice } from "../gpu/index.ts";
+
+/** How a matrix is stored on the GPU (architecture.md §3). */
+export type Scheme = "q4a32" | "q4a64" | "bf16" | "f32";
+
+/**
+ * Writes the head of a shader: constants first, then library files, then the shader itself.
+ * There is no other preprocessing; a variant that differs in structure is another file.
+ */
+export function compose(constants: Record<string, number | boolean>, ...parts: string[]): string {
+  const head = Object.entries(constants).map(
+    ([name, value]) => `const ${name}${typeof value === "number" ? ": u32" : ": bool"} = ${value};`,
+  );
+  return [...head, ...parts].join("\n");
+}
+
+/** The head of a shader that sums over its workgroup: subgroup operations where they exist and compute rightly. */
+export function composeReduce(gpu: Gpu, wg: number, constants: Record<string, number | boolean>, ...parts: string[]) {
+  if (!gpu.variants.subgroups) return compose({ WG: wg, ...constants }, reduce, ...parts);
+  return `enable subgroups;\n${compose({ WG: wg, ...constants }, reduceSubgroup, ...parts)}`;
+}
+
+/** A one-dimensional grid folded over y, since no dimension may pass 65,535 workgroups. */
+export function fold(groups: number): [number, number] {
+  if (groups <= 65535) return [groups, 1];
+  const y = Math.ceil(groups / 65535);
+  return [Math.ceil(groups / y), y];
+}
+
+/** The part of a float buffer that starts at an element; offsets must be multiples of 64 elements (256 bytes). */
+export function view(slice: Slice, firstElement: number, elements: number): Slice {
+  return { buffer: slice.buffer, offset: slice.offset + firstElement * 4, size: elements * 4 };
+}
+
+export interface NormShape {
+  rows: number;
+  /** Elements of a row. */
+  c: number;
+  eps: number;
+}
+
+export type { Gpu, Kernel, Slice };

@@ -1,0 +1,83 @@
+import arithmeticShader from "../../shaders/arithmetic.wgsl?raw";
+import { Program } from "../gpu/index.ts";
+import { compose, type Gpu } from "./source.ts";
+
+/** What the device can do at most, measured in the same run: bytes read and written per second, f32 FLOPs per second. */
+export interface Ceilings {
+  copyBandwidth: number;
+  arithmetic: number;
+}
+
+interface Cost {
+  bytes: number;
+  flops: number;
+}
+
+/** Milliseconds of `repeats` runs of a program in one submit, waiting for the queue before and after. */
+async function submitTime(gpu: Gpu, program: Program, repeats: number): Promise<number> {
+  await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
+  const started = performance.now();
+  const encoder = gpu.device.createCommandEncoder();
+  for (let i = 0; i < repeats; i++) program.encode(encoder);
+  gpu.device.queue.submit([encoder.finish()]);
+  await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
+  return performance.now() - started;
+}
+
+/**
+ * Milliseconds of one run: the slope between a short and a long submit, so that the fixed cost of a submit drops out.
+ * The length grows until the difference is well above the clock's grain; the median of three is taken.
+ */
+async function slope(gpu: Gpu, program: Program): Promise<number> {
+  let repeats = 4;
+  let long = await submitTime(gpu, program, repeats);
+  while (long < 20 && repeats < 2048) {
+    repeats *= 2;
+    long = await submitTime(gpu, program, repeats);
+  }
+  const base = Math.max(1, repeats >> 3);
+  const samples: number[] = [];
+  for (let i = 0; i < 3; i++) {
+    const few = await submitTime(gpu, program, base);
+    const many = await submitTime(gpu, program, repeats);
+    samples.push(Math.max(1e-6, (many - few) / (repeats - base)));
+  }
+  return samples.sort((a, b) => a - b)[1]!;
+}
+
+/** Time of one run and its share of the ceiling that binds it. */
+export async function timeProgram(gpu: Gpu, program: Program, cost: Cost, ceilings: Ceilings) {
+  const milliseconds = await slope(gpu, program);
+  const byBandwidth = (cost.bytes / ceilings.copyBandwidth) * 1000;
+  const byArithmetic = (cost.flops / ceilings.arithmetic) * 1000;
+  return {
+    milliseconds,
+    share: Math.max(byBandwidth, byArithmetic) / milliseconds,
+    bound: byBandwidth >= byArithmetic ? ("bandwidth" as const) : ("arithmetic" as const),
+  };
+}
+
+/** Measures the ceilings: a device-to-device copy, and a loop of independent f32 multiply-adds. */
+export async function measureCeilings(gpu: Gpu): Promise<Ceilings> {
+  const bytes = Math.min(2 ** 26, gpu.maxBytes);
+  const from = gpu.storage("self-test", "copy source", bytes);
+  const to = gpu.storage("self-test", "copy target", bytes);
+  const copy = new Program(gpu, "copy", 1);
+  copy.copy(from, to);
+  const copyMs = await slope(gpu, copy.seal());
+  const groups = 1024;
+  const rounds = 64;
+  const loop = new Program(gpu, "arithmetic", 1);
+  const kernel = gpu.kernel("arithmetic", compose({}, arithmeticShader), "w");
+  loop.dispatch(kernel, { params: [rounds], buffers: [to], grid: [groups], work: 0 });
+  const loopMs = await slope(gpu, loop.seal());
+  copy.free();
+  loop.free();
+  gpu.free(from);
+  gpu.free(to);
+  return {
+    copyBandwidth: (2 * bytes * 1000) / copyMs,
+    // 64 threads × 8 vec4 multiply-adds a round.
+    arithmetic: (groups * 64 * rounds * 8 * 4 * 2 * 1000) / loopMs,
+  };
+}
