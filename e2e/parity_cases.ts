@@ -1,0 +1,82 @@
+import { resolve } from "node:path";
+import type { Message } from "../src/api/index.ts";
+import { type App, openApp } from "./browser.ts";
+import { type CaseReport, compareCase, type DebugForward } from "./compare_case.ts";
+import { openReference, type ReferenceCase } from "./reference.ts";
+
+/** What the worker's debug entry takes: a conversation whose pictures are read from addresses. */
+export interface DebugRequest {
+  messages: Message[];
+  pictures: { name: string; url: string }[];
+  video?: { urls: string[]; fps: number };
+}
+
+/** The part of the engine that only tests use. */
+interface DebugApi {
+  debugLoad(options: { base: string; kv: "f32" }): Promise<void>;
+  debugForward(request: DebugRequest): Promise<DebugForward>;
+  debugGreedy(request: DebugRequest & { maxNewTokens: number }): Promise<number[]>;
+}
+
+/** The case's messages in the engine's own form; pictures are taken in order. */
+export function debugRequest(wanted: ReferenceCase, base: string): DebugRequest {
+  const pictures = (wanted.images ?? []).map((name) => ({ name, url: `${base}images/${name}.png` }));
+  let next = 0;
+  const messages = wanted.messages.map(({ role, content }) => ({
+    role: role as Message["role"],
+    parts:
+      typeof content === "string"
+        ? [{ type: "text" as const, text: content }]
+        : content.flatMap((part): Message["parts"] => {
+            if (part.type === "text") return [{ type: "text", text: part.text ?? "" }];
+            return part.type === "image" ? [{ type: "image", pictureId: pictures[next++]!.name }] : [];
+          }),
+  }));
+  if (wanted.frames === undefined) return { messages, pictures };
+  const urls = Array.from({ length: wanted.frames }, (_, i) => `${base}images/video_${i}.png`);
+  return { messages, pictures, video: { urls, fps: wanted.fps! } };
+}
+
+async function runCase(app: App, request: DebugRequest): Promise<{ forward: DebugForward; greedy: number[] }> {
+  return await app.page.evaluate(async (request) => {
+    const engine = tabtune.engine as unknown as DebugApi;
+    const forward = await engine.debugForward(request);
+    return { forward, greedy: await engine.debugGreedy({ ...request, maxNewTokens: 24 }) };
+  }, request);
+}
+
+/**
+ * Runs the cases of a folder written by make_reference.py through the app in Chromium, weights as they are.
+ * `only` picks cases by name; `onReport` gets each as it is done.
+ */
+export async function runParity(
+  folder: string,
+  {
+    only,
+    chromeArgs,
+    onReport,
+  }: { only?: string[]; chromeArgs?: string; onReport?: (report: CaseReport) => void } = {},
+): Promise<CaseReport[]> {
+  const reference = openReference(resolve(folder));
+  const names = only ?? Object.keys(reference.cases);
+  const unknown = names.filter((name) => !(name in reference.cases));
+  if (unknown.length)
+    throw new Error(`no case named ${unknown.join(", ")}; there are ${Object.keys(reference.cases).join(", ")}`);
+  const app = await openApp({ chromeArgs, folders: { "/reference/": reference.folder } });
+  try {
+    const base = `${app.origin}/reference/`;
+    await app.page.evaluate(async (base) => {
+      await (tabtune.engine as unknown as DebugApi).debugLoad({ base: `${base}checkpoint/`, kv: "f32" });
+    }, base);
+    const reports: CaseReport[] = [];
+    for (const name of names) {
+      const { forward, greedy } = await runCase(app, debugRequest(reference.cases[name]!, base));
+      const report = compareCase(reference, name, forward, greedy);
+      onReport?.(report);
+      reports.push(report);
+    }
+    return reports;
+  } finally {
+    await app.close();
+  }
+}

@@ -1,0 +1,84 @@
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+
+/** One case of cases.json, as make_reference.py writes it. Names of arrays point into cases.safetensors. */
+export interface ReferenceCase {
+  messages: { role: string; content: string | { type: string; text?: string }[] }[];
+  images?: string[];
+  /** A video case has frames instead of images. */
+  frames?: number;
+  fps?: number;
+  prompt: string;
+  input_ids: number[];
+  grid_thw?: number[][];
+  pixel_values?: string;
+  logits: string;
+  /** "last 16" when only the last rows of logits and hidden states were kept. */
+  logits_rows?: string;
+  hidden_states?: string[];
+  vision_hidden?: string[];
+  vision_merged?: string[];
+  position_ids?: string;
+  rope_delta?: number;
+  greedy: number[];
+}
+
+export interface Reference {
+  folder: string;
+  cases: Record<string, ReferenceCase>;
+  /** Throws when there is no such array. */
+  array: (name: string) => { shape: number[]; data: Float32Array | Int32Array };
+}
+
+/** Reads what make_reference.py wrote: cases.json and cases.safetensors. */
+export function openReference(folder: string): Reference {
+  const json = join(folder, "cases.json");
+  if (!existsSync(json)) throw new Error(`${json} does not exist: expected a folder written by make_reference.py`);
+  const { cases } = JSON.parse(readFileSync(json, "utf8"));
+  const file = readFileSync(join(folder, "cases.safetensors"));
+  const headerBytes = Number(file.readBigUInt64LE(0));
+  const header = JSON.parse(file.toString("utf8", 8, 8 + headerBytes));
+  return {
+    folder,
+    cases,
+    array(name) {
+      const entry = header[name];
+      if (!entry) throw new Error(`cases.safetensors has no array ${name}`);
+      const [start, end] = entry.data_offsets.map((offset: number) => offset + 8 + headerBytes);
+      // A copy: offsets in the file need not be multiples of four.
+      const bytes = Uint8Array.from(file.subarray(start, end)).buffer;
+      if (entry.dtype !== "F32" && entry.dtype !== "I32")
+        throw new Error(`${name}: expected F32 or I32, found ${entry.dtype}`);
+      return { shape: entry.shape, data: entry.dtype === "F32" ? new Float32Array(bytes) : new Int32Array(bytes) };
+    },
+  };
+}
+
+/** ‖a − b‖ / ‖b‖ in float64; infinite when lengths differ or anything is not finite. */
+export function relativeL2(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  if (a.length !== b.length) return Number.POSITIVE_INFINITY;
+  let difference = 0;
+  let size = 0;
+  for (let i = 0; i < b.length; i++) {
+    difference += (a[i]! - b[i]!) ** 2;
+    size += b[i]! ** 2;
+  }
+  const error = Math.sqrt(difference / (size || 1));
+  return Number.isFinite(error) ? error : Number.POSITIVE_INFINITY;
+}
+
+/** The largest |a − b|; infinite when lengths differ or anything is not finite. */
+export function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  if (a.length !== b.length) return Number.POSITIVE_INFINITY;
+  let largest = 0;
+  for (let i = 0; i < b.length; i++) {
+    const difference = Math.abs(a[i]! - b[i]!);
+    if (!(difference <= largest)) largest = difference;
+  }
+  return Number.isFinite(largest) ? largest : Number.POSITIVE_INFINITY;
+}
+
+/** True when both hold the same numbers in the same order. */
+export function same(a: ArrayLike<number>, b: ArrayLike<number>): boolean {
+  return largestDifference(a, b) === 0;
+}

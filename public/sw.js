@@ -1,0 +1,84 @@
+// Keeps the app and the demo model for use without a network. The build replaces FILES by every file of the app with its
+// hash; any change makes this file another one, which is how the browser notices a new version.
+const FILES = /* files, written by the build */ {};
+const MODELS = "tabtune-models";
+const version = Object.values(FILES).join("").slice(0, 4096);
+const scope = new URL(self.registration.scope);
+
+/** The name of this version's cache: short, and another one whenever any file differs. */
+async function shellName() {
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(version));
+  return `tabtune-app-${[...new Uint8Array(digest, 0, 6)].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}
+
+const isModel = (path) => path.startsWith("models/");
+/** Where a file is kept. A model's address carries its hash, so that a new app version does not fetch an unchanged model again. */
+const keyOf = (path) => new URL(isModel(path) ? `${path}?kept=${FILES[path]}` : path, scope).href;
+
+async function keep(path) {
+  const cache = await caches.open(isModel(path) ? MODELS : await shellName());
+  if (await cache.match(keyOf(path))) return;
+  const response = await fetch(new URL(path, scope), { cache: "no-cache" });
+  if (!response.ok) throw new Error(`${path}: ${response.status}`);
+  await cache.put(keyOf(path), response);
+}
+
+self.addEventListener("install", (event) => {
+  const shell = Object.keys(FILES).filter((path) => !isModel(path));
+  event.waitUntil(Promise.all(shell.map(keep)).then(() => self.skipWaiting()));
+});
+
+async function activate() {
+  const current = await shellName();
+  for (const name of await caches.keys())
+    if (name.startsWith("tabtune-app-") && name !== current) await caches.delete(name);
+  const models = Object.keys(FILES).filter(isModel);
+  const cache = await caches.open(MODELS);
+  const wanted = new Set(models.map(keyOf));
+  for (const request of await cache.keys()) if (!wanted.has(request.url)) await cache.delete(request);
+  await self.clients.claim();
+  return models;
+}
+
+// The demo model follows after the page is up. Failing is no harm: it is then read from the network when it is asked for.
+self.addEventListener("activate", (event) => {
+  event.waitUntil(activate().then((models) => Promise.all(models.map(keep)).catch(() => undefined)));
+});
+
+/** Cuts a kept answer down to the range that was asked for. */
+async function ranged(request, response) {
+  const range = request.headers.get("range")?.match(/^bytes=(\d+)-(\d*)$/);
+  if (!range) return response;
+  const blob = await response.blob();
+  const start = Number(range[1]);
+  const end = Math.min(range[2] ? Number(range[2]) : blob.size - 1, blob.size - 1);
+  const headers = new Headers(response.headers);
+  if (start > end) {
+    headers.set("Content-Range", `bytes */${blob.size}`);
+    return new Response(null, { status: 416, headers });
+  }
+  headers.set("Content-Range", `bytes ${start}-${end}/${blob.size}`);
+  headers.set("Content-Length", String(end - start + 1));
+  return new Response(blob.slice(start, end + 1), { status: 206, headers });
+}
+
+async function answer(request, path) {
+  const cache = await caches.open(isModel(path) ? MODELS : await shellName());
+  // The page itself comes from the network when there is one, so that a new version shows at the first reload.
+  if (path === "index.html") {
+    try {
+      const fresh = await fetch(request);
+      if (fresh.ok) return fresh;
+    } catch {}
+  }
+  const kept = await cache.match(keyOf(path));
+  return kept ? ranged(request, kept) : fetch(request);
+}
+
+self.addEventListener("fetch", (event) => {
+  const { request } = event;
+  const url = new URL(request.url);
+  if (request.method !== "GET" || url.origin !== scope.origin || !url.pathname.startsWith(scope.pathname)) return;
+  const path = decodeURIComponent(url.pathname.slice(scope.pathname.length)) || "index.html";
+  if (path in FILES) event.respondWith(answer(request, path));
+});

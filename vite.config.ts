@@ -1,0 +1,53 @@
+import type { Plugin } from "vite";
+import { defineConfig } from "vitest/config";
+
+/** Vite's development server puts styles and its client into the page in ways that the page's own policy forbids. */
+const noPolicyInDevelopment: Plugin = {
+  name: "no-policy-in-development",
+  apply: "serve",
+  transformIndexHtml: (html) => html.replace(/<meta\s+http-equiv="Content-Security-Policy"[^>]*>/i, ""),
+};
+
+const headers = {
+  "Cross-Origin-Opener-Policy": "same-origin",
+  "Cross-Origin-Embedder-Policy": "require-corp",
+};
+
+export default defineConfig({
+  // Relative addresses: the build works under any sub-path.
+  base: "./",
+  plugins: [noPolicyInDevelopment],
+  server: { headers },
+  preview: { headers },
+  build: {
+    target: "es2023",
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    reportCompressedSize: false,
+    chunkSizeWarningLimit: 2000,
+  },
+  worker: {
+    format: "es",
+    // A folder of its own, so that the page's share of the bundle can be measured (src/structure.test.ts).
+    rolldownOptions: {
+      output: { entryFileNames: "worker/[name]-[hash].js", chunkFileNames: "worker/[name]-[hash].js" },
+    },
+  },
+  test: {
+    projects: [
+      { extends: true, test: { name: "unit", include: ["src/**/*.test.{ts,tsx}", "scripts/**/*.test.ts"] } },
+      {
+        extends: true,
+        test: {
+          name: "e2e",
+          include: ["e2e/**/*.test.ts"],
+          globalSetup: ["e2e/build_once.ts"],
+          // Kernels run on a software GPU: one browser at a time.
+          fileParallelism: false,
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+    ],
+  },
+});
