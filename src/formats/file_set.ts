@@ -14,6 +14,8 @@ export interface FileSet {
   readonly name: string;
   /** The same for the same place at another time, also when its files have changed since. Model ids are made from it. */
   readonly identity: string;
+  /** The licence, where the place says it. */
+  readonly licence?: string;
   /** One line for messages: the place, and its revision when there is one. */
   describe(): string;
   /** The files, or undefined when the place cannot list them (plain HTTP). */

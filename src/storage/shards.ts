@@ -1,0 +1,72 @@
+import { promisifyRequest } from "idb-keyval";
+import { committed, keysUnder, transact } from "./stores.ts";
+
+/** What is known of a stored shard without reading it. */
+export interface ShardInfo {
+  index: number;
+  bytes: number;
+  /** Lower-case hex of the bytes as they were when written. */
+  sha256: string;
+}
+
+/*
+ * Keys: [model, "data", index] holds the bytes, [model, "info", index] the rest. Both are written in one transaction, so a shard
+ * whose info is there was handed over whole; whether it still is, only its hash can tell.
+ */
+
+/** Writes one shard. Rejects with `Quota` when the browser gives no more room; nothing of the shard is then kept. */
+export async function putShard(model: string, info: ShardInfo, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+  await transact("weights", "readwrite", async (store) => {
+    store.put(bytes, [model, "data", info.index]);
+    store.put(info, [model, "info", info.index]);
+    await committed(store);
+  });
+}
+
+/** The bytes of one shard, unchecked; undefined when it is not there or is not bytes at all. */
+export async function getShard(model: string, index: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  const value = await transact("weights", "readonly", async (store) => {
+    return await promisifyRequest<unknown>(store.get([model, "data", index]));
+  });
+  return value instanceof Uint8Array ? (value as Uint8Array<ArrayBuffer>) : undefined;
+}
+
+/** The shards of one model in order of their index. */
+export async function listShards(model: string): Promise<ShardInfo[]> {
+  const infos = await transact("weights", "readonly", async (store) => {
+    return await promisifyRequest<ShardInfo[]>(store.getAll(keysUnder(model, "info")));
+  });
+  return infos.sort((a, b) => a.index - b.index);
+}
+
+export async function deleteShards(model: string): Promise<void> {
+  await transact("weights", "readwrite", async (store) => {
+    store.delete(keysUnder(model));
+    await committed(store);
+  });
+}
+
+/** Forgets one shard. */
+export async function deleteShard(model: string, index: number): Promise<void> {
+  await transact("weights", "readwrite", async (store) => {
+    store.delete([model, "data", index]);
+    store.delete([model, "info", index]);
+    await committed(store);
+  });
+}
+
+/** Every model that has shards, whether or not it has a manifest. */
+export async function modelsWithShards(): Promise<string[]> {
+  return await transact("weights", "readonly", async (store) => {
+    const found: string[] = [];
+    let after: IDBKeyRange | null = null;
+    for (;;) {
+      const cursor: IDBCursor | null = await promisifyRequest<IDBCursor | null>(store.openKeyCursor(after));
+      const key = cursor?.key;
+      if (!Array.isArray(key)) return found;
+      const model = String(key[0]);
+      found.push(model);
+      after = IDBKeyRange.lowerBound([model, []], true);
+    }
+  });
+}
