@@ -35,12 +35,16 @@ export default defineConfig({
   },
   test: {
     projects: [
-      { extends: true, test: { name: "unit", include: ["src/**/*.test.{ts,tsx}", "scripts/**/*.test.ts"] } },
+      {
+        extends: true,
+        test: { name: "unit", include: ["src/**/*.test.{ts,tsx}", "scripts/**/*.test.ts", "e2e/compare_case.test.ts"] },
+      },
       {
         extends: true,
         test: {
           name: "e2e",
           include: ["e2e/**/*.test.ts"],
+          exclude: ["e2e/compare_case.test.ts"],
           globalSetup: ["e2e/build_once.ts"],
           // Kernels run on a software GPU: one browser at a time.
           fileParallelism: false,

@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { type BrowserContext, chromium, type Page } from "playwright-core";
 import { findBrowser } from "../scripts/find_browser.mjs";
 import { serve } from "../scripts/serve.mjs";
-import type { callback, EngineClient } from "../src/api/index.ts";
+import type { Capabilities, callback, EngineClient } from "../src/api/index.ts";
 
 declare global {
   /** What the page exposes for tests and for the console. */
@@ -37,8 +37,8 @@ export interface AppOptions {
   colorScheme?: "light" | "dark";
   /** Called with the path of each request that reaches the server. */
   onRequest?: (path: string) => void;
-  /** Wait until the page has exposed `tabtune`. True unless said otherwise. */
-  wait?: boolean;
+  /** Called before the first page is opened, for routes and init scripts. */
+  prepare?: (context: BrowserContext) => Promise<void>;
 }
 
 export interface App {
@@ -67,7 +67,7 @@ function distFolder(): string {
 }
 
 export async function openApp(options: AppOptions = {}): Promise<App> {
-  const { base = "/", wait = true } = options;
+  const { base = "/" } = options;
   const server = await serve(
     { ...options.folders, [base]: distFolder() },
     options.onRequest ? { onRequest: options.onRequest } : {},
@@ -94,7 +94,7 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
   async function openTab(page?: Page): Promise<Page> {
     const tab = page ?? (await context.newPage());
     await tab.goto(url);
-    if (wait) await waitForApp(tab, errors);
+    await waitForApp(tab, errors);
     return tab;
   }
   const close = async () => {
@@ -102,6 +102,7 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
     await server.close();
   };
   try {
+    await options.prepare?.(context);
     const page = await openTab(context.pages()[0]);
     return { page, context, url, origin: server.url, requests, errors, openTab, stopServer: server.close, close };
   } catch (error) {
@@ -117,4 +118,9 @@ export async function waitForApp(page: Page, errors: string[] = []): Promise<voi
   } catch {
     throw new Error(`the page did not come up at ${page.url()}\n${errors.join("\n")}`);
   }
+}
+
+/** What the page's worker says about the GPU. */
+export async function capabilities(page: Page): Promise<Capabilities> {
+  return await page.evaluate(async (): Promise<Capabilities> => await tabtune.engine.capabilities());
 }

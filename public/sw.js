@@ -1,22 +1,17 @@
-// Keeps the app and the demo model for use without a network. The build replaces FILES by every file of the app with its
-// hash; any change makes this file another one, which is how the browser notices a new version.
-const FILES = /* files, written by the build */ {};
+// Keeps the app and the demo model for use without a network. The build replaces the next two lines: every file of the app
+// with its hash, and a version that changes with any of them, which is how the browser notices a new one.
+const FILES = {};
+const VERSION = "unbuilt";
+const APP = `tabtune-app-${VERSION}`;
 const MODELS = "tabtune-models";
-const version = Object.values(FILES).join("").slice(0, 4096);
 const scope = new URL(self.registration.scope);
-
-/** The name of this version's cache: short, and another one whenever any file differs. */
-async function shellName() {
-  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(version));
-  return `tabtune-app-${[...new Uint8Array(digest, 0, 6)].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
-}
 
 const isModel = (path) => path.startsWith("models/");
 /** Where a file is kept. A model's address carries its hash, so that a new app version does not fetch an unchanged model again. */
 const keyOf = (path) => new URL(isModel(path) ? `${path}?kept=${FILES[path]}` : path, scope).href;
 
 async function keep(path) {
-  const cache = await caches.open(isModel(path) ? MODELS : await shellName());
+  const cache = await caches.open(isModel(path) ? MODELS : APP);
   if (await cache.match(keyOf(path))) return;
   const response = await fetch(new URL(path, scope), { cache: "no-cache" });
   if (!response.ok) throw new Error(`${path}: ${response.status}`);
@@ -29,9 +24,8 @@ self.addEventListener("install", (event) => {
 });
 
 async function activate() {
-  const current = await shellName();
   for (const name of await caches.keys())
-    if (name.startsWith("tabtune-app-") && name !== current) await caches.delete(name);
+    if (name.startsWith("tabtune-app-") && name !== APP) await caches.delete(name);
   const models = Object.keys(FILES).filter(isModel);
   const cache = await caches.open(MODELS);
   const wanted = new Set(models.map(keyOf));
@@ -63,7 +57,7 @@ async function ranged(request, response) {
 }
 
 async function answer(request, path) {
-  const cache = await caches.open(isModel(path) ? MODELS : await shellName());
+  const cache = await caches.open(isModel(path) ? MODELS : APP);
   // The page itself comes from the network when there is one, so that a new version shows at the first reload.
   if (path === "index.html") {
     try {

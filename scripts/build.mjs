@@ -36,8 +36,12 @@ function finishServiceWorker(out) {
     if (path === "sw.js" || path === "_headers") continue;
     list[path] = createHash("sha256").update(readFileSync(file)).digest("hex").slice(0, 16);
   }
-  const code = readFileSync(worker, "utf8");
-  writeFileSync(worker, code.replace("/* files, written by the build */ {}", JSON.stringify(list)));
+  const json = JSON.stringify(list);
+  const version = createHash("sha256").update(json).digest("hex").slice(0, 16);
+  const code = readFileSync(worker, "utf8")
+    .replace("const FILES = {};", `const FILES = ${json};`)
+    .replace('const VERSION = "unbuilt";', `const VERSION = "${version}";`);
+  writeFileSync(worker, code);
 }
 
 /** For hosts that read such a file: the same headers that our own server sends. @param {string} out */

@@ -1,0 +1,147 @@
+// npm run full-size -- DIR [--scheme q4a32] [--tokens 64] [--profile DIR] [--chrome-args "..."]: imports a checkpoint as a visitor's
+// browser would, reloads the page, loads the model, and talks about a 448×448 picture. Prints one JSON object.
+import { readdirSync, statSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import type { GenerateResult, ImportPlan, LoadedModel, ModelRecord, WeightScheme } from "../src/api/index.ts";
+import { capabilities, openApp, waitForApp } from "./browser.ts";
+import { gpuMemory, watchMemory } from "./memory.ts";
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    scheme: { type: "string", default: "q4a32" },
+    tokens: { type: "string", default: "64" },
+    profile: { type: "string" },
+    "chrome-args": { type: "string" },
+  },
+});
+if (!positionals[0]) {
+  console.error('usage: npm run full-size -- DIR [--scheme q4a32] [--tokens 64] [--profile DIR] [--chrome-args "..."]');
+  process.exit(2);
+}
+const folder = resolve(positionals[0]);
+const scheme = values.scheme as WeightScheme;
+const say = (line: string) => console.error(`[${(performance.now() / 1000).toFixed(1)} s] ${line}`);
+const app = await openApp({
+  chromeArgs: values["chrome-args"],
+  folders: { "/checkpoint/": folder },
+  ...(values.profile ? { profile: values.profile } : {}),
+});
+app.page.on("console", (message) => say(`page: ${message.text()}`));
+
+try {
+  const gpu = await capabilities(app.page);
+  say(JSON.stringify(gpu));
+  const gpuBefore = gpuMemory();
+  const base = `${app.origin}/checkpoint/`;
+  const plan = await app.page.evaluate(
+    async ({ base, scheme }): Promise<ImportPlan> =>
+      await tabtune.engine.planImport({ kind: "url", base }, scheme, "plan"),
+    { base, scheme },
+  );
+  say(JSON.stringify(plan));
+
+  let memory = await watchMemory(app.page);
+  const importStart = performance.now();
+  const record = await app.page.evaluate(
+    async ({ base, scheme }): Promise<ModelRecord> => {
+      let shown = 0;
+      const onProgress = tabtune.callback((p: { phase: string; bytesDone: number; bytesTotal: number }) => {
+        if (performance.now() < shown + 10_000) return;
+        shown = performance.now();
+        console.log(`${p.phase}: ${(p.bytesDone / 1e6).toFixed(0)} of ${(p.bytesTotal / 1e6).toFixed(0)} MB`);
+      });
+      return await tabtune.engine.importModel({ kind: "url", base }, scheme, "import", onProgress);
+    },
+    { base, scheme },
+  );
+  const importSeconds = (performance.now() - importStart) / 1000;
+  const importPeak = await memory.stop();
+  say(`imported in ${importSeconds.toFixed(1)} s`);
+
+  await app.page.reload();
+  await waitForApp(app.page, app.errors);
+  memory = await watchMemory(app.page);
+  const loadStart = performance.now();
+  const loaded = await app.page.evaluate(
+    async (id): Promise<LoadedModel> =>
+      await tabtune.engine.loadModel(
+        id,
+        {},
+        "load",
+        tabtune.callback(() => undefined),
+      ),
+    record.id,
+  );
+  const loadSeconds = (performance.now() - loadStart) / 1000;
+  const loadPeak = await memory.stop();
+  const gpuLoaded = gpuMemory();
+  say(`loaded in ${loadSeconds.toFixed(1)} s`);
+
+  const answers: GenerateResult[] = [];
+  // The first answer compiles the kernels; the second is what a visitor sees from then on.
+  for (const question of ["What is shown?", "Which bar is the highest?"]) {
+    const answer = await app.page.evaluate(
+      async ({ question, maxTokens, defaults }): Promise<GenerateResult> => {
+        const canvas = new OffscreenCanvas(448, 448);
+        const draw = canvas.getContext("2d")!;
+        draw.fillStyle = "white";
+        draw.fillRect(0, 0, 448, 448);
+        for (let bar = 0; bar < 5; bar++) {
+          draw.fillStyle = ["#c33", "#3a3", "#36c", "#c80", "#939"][bar]!;
+          const height = 60 + ((bar * 97 + question.length * 31) % 300);
+          draw.fillRect(40 + bar * 80, 430 - height, 50, height);
+        }
+        const blob = await canvas.convertToBlob({ type: "image/png" });
+        const picture = { id: question, name: "chart.png", blob };
+        return await tabtune.engine.generate(
+          {
+            messages: [
+              {
+                role: "user",
+                parts: [
+                  { type: "image", pictureId: picture.id },
+                  { type: "text", text: question },
+                ],
+              },
+            ],
+            pictures: [picture],
+            sampling: { ...defaults, temperature: 0, maxTokens },
+          },
+          question,
+          tabtune.callback(() => undefined),
+        );
+      },
+      { question, maxTokens: Number(values.tokens), defaults: loaded.defaults },
+    );
+    say(JSON.stringify(answer.stats));
+    answers.push(answer);
+  }
+
+  const bytesRead = readdirSync(folder)
+    .filter((name) => name.endsWith(".safetensors"))
+    .reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
+  const report = {
+    gpu,
+    scheme,
+    parameters: record.parameters,
+    checkpointBytes: bytesRead,
+    storedBytes: record.bytesStored,
+    importSeconds,
+    importMegabytesPerSecond: bytesRead / 1e6 / importSeconds,
+    importPeak,
+    loadSeconds,
+    loadPeak,
+    gpuBytesByLedger: loaded.gpuBytes,
+    ledger: loaded.ledger,
+    gpuBytesByNvidiaSmi: { before: gpuBefore, loaded: gpuLoaded, answered: gpuMemory() },
+    contextLength: loaded.contextLength,
+    answers: answers.map(({ finish, stats, text }) => ({ finish, ...stats, characters: text.length })),
+    notes: loaded.notes,
+  };
+  console.log(JSON.stringify(report, undefined, 1));
+  process.exitCode = answers.every((answer) => answer.stats.newTokens > 0) ? 0 : 1;
+} finally {
+  await app.close();
+}
