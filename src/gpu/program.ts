@@ -29,6 +29,8 @@ export interface GridHandle {
 }
 
 const SLOT = 256;
+/** Dispatches whose parameters share one uniform buffer. */
+const PAGE = 256;
 const float = new Float32Array(1);
 const floatBits = new Uint32Array(float.buffer);
 
@@ -40,24 +42,18 @@ export function f32(value: number): number {
 
 /**
  * A flat list of dispatches and copies, recorded once and run any number of times.
- * Parameters live in one uniform buffer with a slot per dispatch; nothing is allocated while it runs.
+ * Parameters live in uniform buffers with a slot per dispatch; nothing is allocated while it runs.
  */
 export class Program {
   readonly gpu: Gpu;
   readonly label: string;
   #steps: (Dispatch | Copy)[] = [];
-  #params: Uint32Array<ArrayBuffer>;
-  #uniform: GPUBuffer | undefined;
+  #pages: { uniform: GPUBuffer; words: Uint32Array<ArrayBuffer> }[] = [];
   #count = 0;
-  #capacity: number;
 
-  /** @param capacity largest number of dispatches */
-  constructor(gpu: Gpu, label: string, capacity = 1024) {
+  constructor(gpu: Gpu, label: string) {
     this.gpu = gpu;
     this.label = label;
-    this.#capacity = capacity;
-    this.#params = new Uint32Array((capacity * SLOT) / 4);
-    this.#uniform = gpu.uniform("parameters", `${label} parameters`, capacity * SLOT);
   }
 
   get work(): number {
@@ -71,11 +67,16 @@ export class Program {
   }
 
   dispatch(kernel: Kernel, { params, buffers, grid, work }: DispatchSpec): GridHandle {
-    if (this.#count === this.#capacity) throw new Error(`${this.label}: more than ${this.#capacity} dispatches`);
     if (params.length * 4 > SLOT) throw new Error(`${kernel.label}: parameters larger than ${SLOT} bytes`);
-    this.#params.set(params, (this.#count * SLOT) / 4);
+    const slot = this.#count % PAGE;
+    if (slot === 0) {
+      const uniform = this.gpu.uniform("parameters", `${this.label} parameters`, PAGE * SLOT);
+      this.#pages.push({ uniform, words: new Uint32Array((PAGE * SLOT) / 4) });
+    }
+    const page = this.#pages.at(-1)!;
+    page.words.set(params, (slot * SLOT) / 4);
     const entries: GPUBindGroupEntry[] = [
-      { binding: 0, resource: { buffer: this.#uniform!, offset: this.#count * SLOT, size: SLOT } },
+      { binding: 0, resource: { buffer: page.uniform, offset: slot * SLOT, size: SLOT } },
       ...buffers.map((b, i) => ({ binding: i + 1, resource: { buffer: b.buffer, offset: b.offset, size: b.size } })),
     ];
     const bindGroup = this.gpu.device.createBindGroup({ label: kernel.label, layout: kernel.layout, entries });
@@ -97,8 +98,7 @@ export class Program {
 
   /** Uploads the parameters. Call once after recording. */
   seal(): this {
-    this.gpu.device.queue.writeBuffer(this.#uniform!, 0, this.#params.buffer, 0, this.#count * SLOT);
-    this.#params = new Uint32Array(0);
+    for (const { uniform, words } of this.#pages) this.gpu.device.queue.writeBuffer(uniform, 0, words);
     return this;
   }
 
@@ -168,10 +168,10 @@ export class Program {
     throwIfCancelled(signal);
   }
 
-  /** Frees the parameters' buffer. */
+  /** Frees the parameters' buffers. */
   free(): void {
-    if (this.#uniform) this.gpu.free(this.#uniform);
-    this.#uniform = undefined;
+    for (const { uniform } of this.#pages) this.gpu.free(uniform);
+    this.#pages = [];
     this.#steps = [];
   }
 }

@@ -26,7 +26,7 @@ describe.skipIf(!gpuEntry)("every shader variant compiles (skipped where the pac
       expect(gpu.variants.subgroups).toBe(subgroups);
       for (const c of allCases) {
         const bench = new Bench(gpu);
-        const program = new Program(gpu, c.kernel, 64);
+        const program = new Program(gpu, c.kernel);
         gpu.device.pushErrorScope("validation");
         c.build(bench).record(program);
         const error = await gpu.device.popErrorScope();

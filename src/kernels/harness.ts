@@ -73,7 +73,7 @@ async function runCase(gpu: Gpu, c: KernelCase, ceilings: Ceilings | undefined):
   let program: Program | undefined;
   try {
     const built = c.build(bench);
-    program = new Program(gpu, c.kernel, 64);
+    program = new Program(gpu, c.kernel);
     built.record(program);
     program.seal();
     await program.run();

@@ -62,12 +62,12 @@ export async function measureCeilings(gpu: Gpu): Promise<Ceilings> {
   const bytes = Math.min(2 ** 26, gpu.maxBytes);
   const from = gpu.storage("self-test", "copy source", bytes);
   const to = gpu.storage("self-test", "copy target", bytes);
-  const copy = new Program(gpu, "copy", 1);
+  const copy = new Program(gpu, "copy");
   copy.copy(from, to);
   const copyMs = await slope(gpu, copy.seal());
   const groups = 1024;
   const rounds = 64;
-  const loop = new Program(gpu, "arithmetic", 1);
+  const loop = new Program(gpu, "arithmetic");
   const kernel = gpu.kernel("arithmetic", compose({}, arithmeticShader), "w");
   loop.dispatch(kernel, { params: [rounds], buffers: [to], grid: [groups], work: 0 });
   const loopMs = await slope(gpu, loop.seal());

@@ -1,0 +1,255 @@
+import * as Comlink from "comlink";
+import { type Engine, type Finish, type GenerateTimes, StopStrings, verifyModel } from "../engine/index.ts";
+import { isError, TabTuneError } from "../errors.ts";
+import { Gpu } from "../gpu/index.ts";
+import { runCases } from "../kernels/index.ts";
+import { storageSpace } from "../storage/index.ts";
+import type {
+  Capabilities,
+  EngineApi,
+  GenerateEvent,
+  GenerateRequest,
+  GenerateResult,
+  GenerateStats,
+  LoadedModel,
+  LoadOptions,
+  Picture,
+} from "./protocol.ts";
+import { deleteConversation, listConversations, loadConversation, saveConversation } from "./worker_conversations.ts";
+import { DebugSide } from "./worker_debug.ts";
+import { deleteModel, importSource, loadStored, models, planOf } from "./worker_models.ts";
+import { getSetting, putSetting } from "./worker_conversations.ts";
+
+/** How often a lost device is opened again for one answer. */
+const RECOVERIES = 2;
+
+interface Loaded {
+  id: string;
+  options: LoadOptions & { cacheType?: "f32" | "f16" };
+  engine: Engine;
+}
+
+/** The worker's state: one device, at most one loaded model, and the tasks that can be cancelled. */
+class Worker {
+  #gpu: Gpu | undefined;
+  #loaded: Loaded | undefined;
+  #tasks = new Map<string, AbortController>();
+  /** Answers, loads and self-tests use the GPU one after another. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  /** The open device; a lost one is replaced. */
+  async gpu(): Promise<Gpu> {
+    if (this.#gpu?.lostReason !== undefined) this.#gpu = undefined;
+    this.#gpu ??= await Gpu.open();
+    return this.#gpu;
+  }
+
+  /** Runs `work` with a signal that `cancel(taskId)` fires. */
+  async task<T>(taskId: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const controller = new AbortController();
+    this.#tasks.set(taskId, controller);
+    try {
+      return await work(controller.signal);
+    } catch (error) {
+      if (controller.signal.aborted && !(error instanceof TabTuneError)) {
+        throw new TabTuneError("Cancelled", "The operation was cancelled.", { cause: error });
+      }
+      throw error;
+    } finally {
+      this.#tasks.delete(taskId);
+    }
+  }
+
+  cancel(taskId: string): void {
+    this.#tasks.get(taskId)?.abort();
+  }
+
+  /** One GPU job at a time. */
+  async exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const before = this.#turn;
+    const job = before.then(work, work);
+    this.#turn = job.catch(() => {});
+    return await job;
+  }
+
+  async capabilities(): Promise<Capabilities> {
+    try {
+      const gpu = await this.gpu();
+      const { info } = gpu;
+      return {
+        ok: true,
+        vendor: info.vendor,
+        architecture: info.architecture,
+        description: info.description || info.device,
+        software: /swiftshader|llvmpipe|software/i.test(`${info.architecture} ${info.description} ${info.device}`),
+        features: [...gpu.device.features].sort(),
+        maxBufferSize: gpu.limits.maxBufferSize,
+        maxBindingSize: gpu.limits.maxStorageBufferBindingSize,
+      };
+    } catch (error) {
+      const found = error instanceof Error ? error.message : String(error);
+      const reason = !navigator.gpu ? "no-webgpu" : found.includes("refused") ? "limits" : "no-adapter";
+      return { ok: false, reason, found, remedy: "Use a current Chrome or Edge, or Safari 26, on a computer with a GPU." };
+    }
+  }
+
+  async load(
+    id: string,
+    options: Loaded["options"],
+    taskId: string,
+    onProgress: Parameters<EngineApi["loadModel"]>[3],
+  ): Promise<LoadedModel> {
+    return await this.task(taskId, (signal) =>
+      this.exclusively(async () => {
+        this.unload();
+        const { engine, loaded } = await loadStored(await this.gpu(), id, options, signal, onProgress);
+        this.#loaded = { id, options, engine };
+        return loaded;
+      }),
+    );
+  }
+
+  unload(): void {
+    if (this.#gpu?.lostReason === undefined) this.#loaded?.engine.free();
+    this.#loaded = undefined;
+  }
+
+  get loadedId(): string | undefined {
+    return this.#loaded?.id;
+  }
+
+  /** The loaded model. Throws `NotFound`. */
+  get engine(): Engine {
+    if (!this.#loaded) throw new TabTuneError("NotFound", "No model is loaded. Choose one on the Models page first.");
+    return this.#loaded.engine;
+  }
+
+  /** Opens a new device and loads the same model again, after the old device was lost. */
+  async recover(signal: AbortSignal): Promise<void> {
+    const { id, options } = this.#loaded!;
+    this.#loaded = undefined;
+    this.#gpu = undefined;
+    const { engine } = await loadStored(await this.gpu(), id, options, signal, () => {});
+    this.#loaded = { id, options, engine };
+  }
+
+  async generate(request: GenerateRequest, taskId: string, onEvent: (event: GenerateEvent) => void): Promise<GenerateResult> {
+    return await this.task(taskId, (signal) => this.exclusively(() => this.#answer(request, signal, onEvent)));
+  }
+
+  async #answer(request: GenerateRequest, signal: AbortSignal, onEvent: (event: GenerateEvent) => void): Promise<GenerateResult> {
+    const { sampling } = request;
+    const { prompt, pictures } = await this.engine.chat.prompt(chatMessages(request));
+    onEvent({ type: "pictures", pictures });
+    const stops = new StopStrings(sampling.stop);
+    const decoder = this.engine.chat.streamDecoder();
+    const generated: number[] = [];
+    let text = "";
+    const show = (piece: string) => {
+      if (piece === "") return;
+      text += piece;
+      onEvent({ type: "text", text: piece });
+    };
+    for (let attempt = 0; ; attempt++) {
+      const { engine } = this;
+      const { ends } = engine.chat;
+      try {
+        const { finish, times } = await engine.session.generate(prompt, generated, {
+          settings: {
+            ...sampling,
+            limit: Math.min(engine.chat.tokenizer.size, engine.config.text.vocabSize),
+            ends,
+          },
+          maxTokens: sampling.maxTokens,
+          signal,
+          onProgress: (stage, done, total) => onEvent({ type: "progress", stage, done, total }),
+          onTokens: (ids) => {
+            for (const id of ids) if (!ends.includes(id)) show(stops.push(decoder.push(id)));
+            return stops.stopped;
+          },
+        });
+        if (!stops.stopped) show(stops.push(decoder.flush()));
+        show(stops.flush());
+        const stats = statsOf(times, engine.capacity);
+        onEvent({ type: "stats", stats });
+        return { text, finish: finish satisfies Finish, stats };
+      } catch (error) {
+        if (!isError(error, "DeviceLost") || attempt >= RECOVERIES || signal.aborted) throw error;
+        await this.recover(signal);
+        onEvent({ type: "recovered", message: "The GPU was reset. The model was loaded again and the answer goes on." });
+      }
+    }
+  }
+}
+
+function chatMessages({ messages, pictures }: Pick<GenerateRequest, "messages" | "pictures">) {
+  return messages.map(({ role, parts }) => ({
+    role,
+    parts: parts.map((part) => {
+      if (part.type === "text") return part;
+      const picture = pictures.find((p) => p.id === part.pictureId);
+      if (!picture) throw new TabTuneError("BadInput", `A message shows a picture (${part.pictureId}) that was not sent along.`);
+      return { type: "image" as const, picture };
+    }),
+  }));
+}
+
+function statsOf(times: GenerateTimes, contextLength: number): GenerateStats {
+  const prefilled = times.promptTokens - times.reusedTokens;
+  return {
+    promptTokens: times.promptTokens,
+    reusedTokens: times.reusedTokens,
+    newTokens: times.newTokens,
+    encodeMilliseconds: times.encodeMilliseconds,
+    firstTokenMilliseconds: times.firstTokenMilliseconds,
+    prefillTokensPerSecond: times.prefillMilliseconds > 0 ? (1000 * prefilled) / times.prefillMilliseconds : 0,
+    decodeTokensPerSecond:
+      times.decodeMilliseconds > 0 ? (1000 * Math.max(0, times.newTokens - 1)) / times.decodeMilliseconds : 0,
+    contextUsed: times.contextUsed,
+    contextLength,
+  };
+}
+
+const worker = new Worker();
+
+const api: EngineApi = {
+  capabilities: () => worker.capabilities(),
+  listModels: models,
+  planImport: (source, scheme, taskId) =>
+    worker.task(taskId, async (signal) => planOf(await worker.gpu(), source, scheme, signal)),
+  importModel: (source, scheme, taskId, onProgress) =>
+    worker.task(taskId, (signal) => importSource(source, scheme, signal, onProgress)),
+  verifyModel: (id, taskId, onProgress) =>
+    worker.task(taskId, (signal) => verifyModel(id, { signal, onProgress: (p) => onProgress(p) })),
+  async deleteModel(id) {
+    if (worker.loadedId === id) await worker.exclusively(async () => worker.unload());
+    await deleteModel(id);
+  },
+  storageEstimate: storageSpace,
+  loadModel: (id, options, taskId, onProgress) => worker.load(id, options, taskId, onProgress),
+  unloadModel: () => worker.exclusively(async () => worker.unload()),
+  async inspectPicture(picture: Picture) {
+    const { grid: _, ...info } = await worker.engine.chat.inspect(picture);
+    return info;
+  },
+  generate: (request, taskId, onEvent) => worker.generate(request, taskId, onEvent),
+  cancel: async (taskId) => worker.cancel(taskId),
+  selfTest: (options, taskId, onRow) =>
+    worker.task(taskId, (signal) =>
+      worker.exclusively(async () => {
+        const started = performance.now();
+        const { passed, failed, ceilings } = await runCases(await worker.gpu(), { ...options, signal }, onRow);
+        return { passed, failed, ...ceilings, milliseconds: performance.now() - started };
+      }),
+    ),
+  listConversations,
+  loadConversation,
+  saveConversation,
+  deleteConversation,
+  getSetting,
+  putSetting,
+};
+
+Comlink.expose(Object.assign(api, new DebugSide(worker).methods()));
+
+export type { Worker };

@@ -1,0 +1,141 @@
+import {
+  deleteModel,
+  Engine,
+  importModel,
+  listModels,
+  openModel,
+  planImport,
+  planMemory,
+  readShards,
+} from "../engine/index.ts";
+import { BlobFileSet, type Checkpoint, type FileSet, HttpFileSet, openHub } from "../formats/index.ts";
+import type { Gpu } from "../gpu/index.ts";
+import { gpuWeightBytes, parseConfig, weightSlots } from "../models/index.ts";
+import type { ImportPlan, LoadedModel, LoadOptions, ModelRecord, ModelSource, Progress, WeightScheme } from "./protocol.ts";
+
+/** Where the embedded demo model lies, next to the app itself. */
+const DEMO = "models/demo/";
+/** A picture above this is offered smaller by default: 1,600 image tokens. The visitor can raise it. */
+const DEFAULT_MAX_PIXELS = 1280 * 1280;
+
+type OnProgress = (progress: Progress) => void;
+
+/** The page's own address; a worker's script lies below it. Set by the page's first call through the worker's name. */
+function appBase(): URL {
+  return new URL(import.meta.env.BASE_URL, import.meta.env.DEV ? self.location.origin : new URL("..", self.location.href));
+}
+
+/** Opens the files of a source; nothing but names and small files is read. */
+async function openSource(source: ModelSource, signal: AbortSignal): Promise<FileSet> {
+  switch (source.kind) {
+    case "demo":
+      return new HttpFileSet(new URL(DEMO, appBase()).href);
+    case "hub":
+      return await openHub(source.repo, {
+        ...(source.revision ? { revision: source.revision } : {}),
+        ...(source.token ? { token: source.token } : {}),
+        signal,
+      });
+    case "url":
+      return new HttpFileSet(new URL(source.base, appBase()).href);
+    case "files":
+      return new BlobFileSet(source.name, source.files);
+  }
+}
+
+async function planJob(source: ModelSource, scheme: WeightScheme, signal: AbortSignal) {
+  const files = await openSource(source, signal);
+  const slots = (checkpoint: Checkpoint) => weightSlots(parseConfig(checkpoint.config), checkpoint, scheme);
+  const name = source.kind === "demo" ? { name: "Demo (charts)" } : {};
+  return await planImport({ files, scheme, slots, ...name }, signal);
+}
+
+/** What an import would cost, before any weight is read. */
+export async function planOf(gpu: Gpu, source: ModelSource, scheme: WeightScheme, signal: AbortSignal): Promise<ImportPlan> {
+  const job = await planJob(source, scheme, signal);
+  const memory = planMemory(gpu, parseConfig(job.manifest.config), {});
+  return {
+    id: job.id,
+    name: job.manifest.name,
+    parameters: job.manifest.parameters,
+    bytesToRead: job.bytesToRead,
+    bytesToStore: job.bytesToStore,
+    bytesAlreadyStored: job.bytesAlreadyStored,
+    quotaFree: job.quotaFree,
+    gpuWeightBytes: gpuWeightBytes(job.manifest.slots),
+    gpuCacheBytes: memory.cacheBytes + memory.activationBytes,
+    contextLength: memory.capacity,
+    ...(job.manifest.licence ? { licence: job.manifest.licence } : {}),
+    warnings: job.warnings,
+  };
+}
+
+/** Imports, or goes on with an import that was interrupted; a complete one returns at once. */
+export async function importSource(
+  source: ModelSource,
+  scheme: WeightScheme,
+  signal: AbortSignal,
+  onProgress: OnProgress,
+): Promise<ModelRecord> {
+  const job = await planJob(source, scheme, signal);
+  const manifest = await importModel(job, { signal, onProgress });
+  const record = (await models()).find((m) => m.id === manifest.id);
+  if (!record) throw new Error(`${manifest.id} is not in the list after its import`);
+  return record;
+}
+
+export async function models(): Promise<ModelRecord[]> {
+  return (await listModels()).map((m) => ({ ...m, scheme: m.scheme as WeightScheme }));
+}
+
+/** Streams a stored model to the GPU. */
+export async function loadStored(
+  gpu: Gpu,
+  id: string,
+  options: LoadOptions & { cacheType?: "f32" | "f16" },
+  signal: AbortSignal,
+  onProgress: OnProgress,
+): Promise<{ engine: Engine; loaded: LoadedModel }> {
+  const started = performance.now();
+  const manifest = await openModel(id);
+  const report = (bytesDone: number, bytesTotal: number) => {
+    const seconds = Math.max(1e-3, (performance.now() - started) / 1000);
+    const bytesPerSecond = bytesDone / seconds;
+    const secondsLeft = (bytesTotal - bytesDone) / Math.max(1, bytesPerSecond);
+    onProgress({ phase: "Loading onto the GPU", bytesDone, bytesTotal, bytesPerSecond, secondsLeft });
+  };
+  report(0, manifest.bytesTotal);
+  const engine = await Engine.load(gpu, manifest, readShards(manifest, signal), {
+    ...(options.contextLength ? { contextLength: options.contextLength } : {}),
+    ...(options.cacheType ? { cacheType: options.cacheType } : {}),
+    signal,
+    onProgress: report,
+  });
+  const { chat } = engine;
+  const maxPixels = Math.min(chat.processor.maxPixels, engine.maxPixels);
+  const loaded: LoadedModel = {
+    id,
+    name: manifest.name,
+    contextLength: engine.capacity,
+    maxContextLength: engine.maxContext,
+    gpuBytes: gpu.ledger.total,
+    ledger: gpu.ledger.byOwner(),
+    loadMilliseconds: performance.now() - started,
+    defaults: {
+      ...chat.defaults,
+      minP: 0,
+      presencePenalty: 0,
+      seed: 0,
+      maxTokens: Math.min(2048, engine.capacity),
+      stop: [],
+    },
+    minPixels: chat.processor.minPixels,
+    maxPixels,
+    defaultMaxPixels: Math.min(maxPixels, Math.max(DEFAULT_MAX_PIXELS, chat.processor.minPixels)),
+    isThinking: chat.isThinking,
+    notes: engine.notes,
+  };
+  return { engine, loaded };
+}
+
+export { deleteModel };

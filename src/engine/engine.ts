@@ -1,0 +1,116 @@
+import { isError, TabTuneError } from "../errors.ts";
+import type { ModelManifest } from "../formats/index.ts";
+import type { Gpu } from "../gpu/index.ts";
+import { type CacheType, quickCheck } from "../kernels/index.ts";
+import { GpuWeights, maxPatches, parseConfig, Qwen3VL, type Qwen3VLConfig } from "../models/index.ts";
+import { ChatFormat } from "./chat_format.ts";
+import type { LoadedShard } from "./import_types.ts";
+import { longestContext, type MemoryPlan, planMemory } from "./memory.ts";
+import { Session } from "./session.ts";
+
+export interface EngineOptions {
+  /** Tokens that the KV cache holds; 8,192 or the checkpoint's own limit when absent. */
+  contextLength?: number;
+  cacheType?: CacheType;
+  signal?: AbortSignal;
+  /** Bytes of weights on the GPU so far. */
+  onProgress?: (bytesDone: number, bytesTotal: number) => void;
+}
+
+/** A loaded model: memory planned first, allocated second, then filled from stored shards. Knows nothing of workers or pages. */
+export class Engine {
+  readonly gpu: Gpu;
+  readonly config: Qwen3VLConfig;
+  readonly chat: ChatFormat;
+  readonly session: Session;
+  readonly model: Qwen3VL;
+  readonly capacity: number;
+  readonly maxContext: number;
+  /** Largest picture, in pixels, that the vision tower can encode on this device. */
+  readonly maxPixels: number;
+  readonly notes: string[];
+
+  private constructor(
+    gpu: Gpu,
+    model: Qwen3VL,
+    chat: ChatFormat,
+    limits: { capacity: number; maxContext: number; maxPixels: number; notes: string[] },
+  ) {
+    this.gpu = gpu;
+    this.model = model;
+    this.config = model.config;
+    this.chat = chat;
+    this.session = new Session(gpu, model);
+    this.capacity = limits.capacity;
+    this.maxContext = limits.maxContext;
+    this.maxPixels = limits.maxPixels;
+    this.notes = limits.notes;
+  }
+
+  /**
+   * Loads a model: checks the device's kernels, plans the memory, streams the shards to the GPU.
+   * The context is halved until its cache fits, and a note says so.
+   * Throws `BadCheckpoint`, `DamagedShard`, `OutOfMemory`, `Cancelled`, `DeviceLost`.
+   */
+  static async load(
+    gpu: Gpu,
+    manifest: ModelManifest,
+    shards: AsyncIterable<LoadedShard>,
+    options: EngineOptions = {},
+  ): Promise<Engine> {
+    const config = parseConfig(manifest.config);
+    const chat = ChatFormat.from(manifest.texts, config);
+    const { notes, failures } = await quickCheck(gpu);
+    if (failures.length > 0) {
+      const list = failures.map((f) => `${f.kernel} ${f.shape}`).join("; ");
+      throw new TabTuneError(
+        "NoWebGPU",
+        `This device computes wrongly, so no answer could be trusted (${list}). Update the graphics driver or try another browser; the self-test page has the details.`,
+      );
+    }
+    let plan = planMemory(gpu, config, options);
+    const weights = await GpuWeights.allocate(gpu, manifest.slots);
+    try {
+      let done = 0;
+      for await (const { bytes, chunks } of shards) {
+        for (const chunk of chunks) weights.write(chunk, bytes);
+        done += bytes.byteLength;
+        // writeBuffer copies into staging memory: wait, so that no more than a shard waits there.
+        await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
+        options.onProgress?.(done, manifest.bytesTotal);
+      }
+      const { model, used } = await fitCache(gpu, config, weights, plan);
+      if (used.capacity < plan.capacity) {
+        notes.push(`The context is ${used.capacity} tokens: the cache for ${plan.capacity} did not fit this GPU's memory.`);
+      }
+      plan = used;
+      const { patchSize } = config.vision;
+      return new Engine(gpu, model, chat, {
+        capacity: plan.capacity,
+        maxContext: longestContext(gpu, config, plan.cacheType),
+        maxPixels: maxPatches(gpu, config) * patchSize ** 2,
+        notes,
+      });
+    } catch (error) {
+      weights.free();
+      throw error;
+    }
+  }
+
+  free(): void {
+    this.session.free();
+    this.model.free();
+  }
+}
+
+async function fitCache(gpu: Gpu, config: Qwen3VLConfig, weights: GpuWeights, plan: MemoryPlan) {
+  let used = plan;
+  for (;;) {
+    try {
+      return { model: await Qwen3VL.create(gpu, config, weights, used), used };
+    } catch (error) {
+      if (!isError(error, "OutOfMemory") || used.capacity <= 512) throw error;
+      used = planMemory(gpu, config, { contextLength: used.capacity / 2, cacheType: plan.cacheType });
+    }
+  }
+}

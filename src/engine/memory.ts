@@ -1,0 +1,54 @@
+import { TabTuneError } from "../errors.ts";
+import type { Gpu } from "../gpu/index.ts";
+import { type CacheType, DECODE_SLICE } from "../kernels/index.ts";
+import { activationBytes, cacheBytes, type Qwen3VLConfig } from "../models/index.ts";
+
+/** Tokens of one prefill chunk. */
+const MAX_ROWS = 512;
+const DEFAULT_CONTEXT = 8192;
+const LEAST_CONTEXT = 256;
+
+export interface MemoryPlan {
+  capacity: number;
+  maxRows: number;
+  cacheType: CacheType;
+  cacheBytes: number;
+  activationBytes: number;
+}
+
+/** Longest context whose largest single buffers this device can bind. */
+export function longestContext(gpu: Gpu, config: Qwen3VLConfig, cacheType: CacheType): number {
+  const { text } = config;
+  const element = cacheType === "f16" ? 2 : 4;
+  const perToken = Math.max(
+    text.numKeyValueHeads * text.headDim * element,
+    text.headDim * 4,
+    (text.numAttentionHeads * (text.headDim + 4) * 4) / DECODE_SLICE,
+  );
+  return Math.min(text.maxPositionEmbeddings, Math.floor(gpu.maxBytes / perToken / DECODE_SLICE) * DECODE_SLICE);
+}
+
+/** The sizes of everything beside the weights, before the first allocation. Throws `OutOfMemory` when nothing sensible fits. */
+export function planMemory(
+  gpu: Gpu,
+  config: Qwen3VLConfig,
+  wanted: { contextLength?: number; cacheType?: CacheType },
+): MemoryPlan {
+  const cacheType = wanted.cacheType ?? "f16";
+  const longest = longestContext(gpu, config, cacheType);
+  if (longest < LEAST_CONTEXT) {
+    throw new TabTuneError(
+      "OutOfMemory",
+      `This device binds at most ${gpu.maxBytes} bytes in one buffer, enough for ${longest} tokens of context; ${LEAST_CONTEXT} are needed.`,
+    );
+  }
+  const capacity = Math.max(LEAST_CONTEXT, Math.min(wanted.contextLength ?? DEFAULT_CONTEXT, longest));
+  const maxRows = Math.min(MAX_ROWS, Math.ceil(capacity / 64) * 64);
+  return {
+    capacity,
+    maxRows,
+    cacheType,
+    cacheBytes: cacheBytes(config.text, capacity, cacheType),
+    activationBytes: activationBytes(config.text, { capacity, maxRows, cacheType }),
+  };
+}

@@ -1,0 +1,6 @@
+export { parseConfig, type Qwen3VLConfig, type TextConfig } from "./qwen3_vl/config.ts";
+export { activationBytes, cacheBytes, type Chunk } from "./qwen3_vl/language.ts";
+export { ropePositions } from "./qwen3_vl/positions.ts";
+export { Qwen3VL } from "./qwen3_vl/qwen3_vl.ts";
+export { type Grid, type ImageFeatures, maxPatches } from "./qwen3_vl/vision.ts";
+export { GpuWeights, gpuWeightBytes, weightSlots } from "./qwen3_vl/weights.ts";

@@ -1,0 +1,319 @@
+import { type Gpu, Program, type Slice } from "../../gpu/index.ts";
+import {
+  attention,
+  type CacheType,
+  DECODE_SLICE,
+  decodeAttention,
+  decodeScratchBytes,
+  embedding,
+  matmul,
+  rmsNorm,
+  rope,
+  type SampleState,
+  sample,
+  scatter,
+  swiglu,
+} from "../../kernels/index.ts";
+import type { Qwen3VLConfig, TextConfig } from "./config.ts";
+import { ropeTable } from "./positions.ts";
+import type { ImageFeatures, Tap } from "./vision.ts";
+import type { GpuWeights } from "./weights.ts";
+
+export interface LanguageOptions {
+  /** Tokens that the KV cache holds. */
+  capacity: number;
+  cacheType: CacheType;
+  /** Largest number of tokens of one prefill chunk. */
+  maxRows: number;
+}
+
+/** Rows of a picture's features that fall into a chunk: feature row `first + i` goes to token `at[i]` of the chunk. */
+export interface ChunkImage {
+  features: ImageFeatures;
+  first: number;
+  at: Uint32Array<ArrayBuffer>;
+}
+
+/** A run of tokens to append to the cache. */
+export interface Chunk {
+  ids: Uint32Array<ArrayBuffer>;
+  /** [tokens, 4] u32: t, h, w and the slot. */
+  positions: Uint32Array<ArrayBuffer>;
+  images: ChunkImage[];
+}
+
+/** GPU bytes of the KV cache. */
+export function cacheBytes(text: TextConfig, capacity: number, cacheType: CacheType): number {
+  const element = cacheType === "f16" ? 2 : 4;
+  return 2 * text.numHiddenLayers * text.numKeyValueHeads * text.headDim * capacity * element;
+}
+
+/** GPU bytes of the activations beside cache and weights. */
+export function activationBytes(text: TextConfig, { capacity, maxRows }: LanguageOptions): number {
+  const q = text.numAttentionHeads * text.headDim;
+  const qkv = q + 2 * text.numKeyValueHeads * text.headDim;
+  const row = 2 * text.hiddenSize + qkv + 2 * q + 3 * text.intermediateSize + 16;
+  const table = capacity * text.headDim;
+  const scratch = decodeScratchBytes({ heads: text.numAttentionHeads, d: text.headDim, capacity }) / 4;
+  return 4 * (maxRows * row + table + scratch + 2 * text.vocabSize + capacity);
+}
+
+/** The decoder of Qwen3-VL with its KV cache and the buffers of a running generation: qwen3-vl.md §6. */
+export class LanguageModel {
+  readonly capacity: number;
+  readonly maxRows: number;
+  /** What the sampler reads and moves on; the session writes it before a generation. */
+  readonly state: SampleState;
+  #gpu: Gpu;
+  #config: Qwen3VLConfig;
+  #weights: GpuWeights;
+  #cacheType: CacheType;
+  #keys: Slice[] = [];
+  #values: Slice[] = [];
+  #table!: Slice;
+  #b!: Record<"x" | "n" | "qkv" | "q" | "att" | "gu" | "act" | "ids" | "positions" | "ranges" | "last" | "partial", Slice>;
+  #owned: Slice[] = [];
+  #decode: { program: Program; grow: ((slices: number) => void)[] } | undefined;
+  #sampleOnly: Program | undefined;
+
+  private constructor(gpu: Gpu, config: Qwen3VLConfig, weights: GpuWeights, options: LanguageOptions) {
+    this.#gpu = gpu;
+    this.#config = config;
+    this.#weights = weights;
+    this.capacity = options.capacity;
+    this.maxRows = options.maxRows;
+    this.#cacheType = options.cacheType;
+    this.state = {} as SampleState;
+  }
+
+  /** Allocates cache and activations. Throws `OutOfMemory`. */
+  static async create(
+    gpu: Gpu,
+    config: Qwen3VLConfig,
+    weights: GpuWeights,
+    options: LanguageOptions,
+  ): Promise<LanguageModel> {
+    const model = new LanguageModel(gpu, config, weights, options);
+    try {
+      await gpu.allocating(`the KV cache of ${options.capacity} tokens`, () => model.#allocate());
+    } catch (error) {
+      model.free();
+      throw error;
+    }
+    return model;
+  }
+
+  #allocate(): void {
+    const { text } = this.#config;
+    const { capacity, maxRows } = this;
+    const make = (owner: string, label: string, words: number) => {
+      const slice = this.#gpu.storage(owner, label, words * 4);
+      this.#owned.push(slice);
+      return slice;
+    };
+    const layer = cacheBytes(text, capacity, this.#cacheType) / 4 / 2 / text.numHiddenLayers;
+    for (let i = 0; i < text.numHiddenLayers; i++) {
+      this.#keys.push(make("KV cache", `keys ${i}`, layer));
+      this.#values.push(make("KV cache", `values ${i}`, layer));
+    }
+    const table = ropeTable(capacity, text.headDim, text.ropeTheta);
+    this.#table = this.#gpu.upload("activations", "rotary table", table);
+    this.#owned.push(this.#table);
+    const q = text.numAttentionHeads * text.headDim;
+    const rows = (label: string, width: number) => make("activations", label, maxRows * width);
+    this.#b = {
+      x: rows("residual stream", text.hiddenSize),
+      n: rows("normed", text.hiddenSize),
+      qkv: rows("qkv", q + 2 * text.numKeyValueHeads * text.headDim),
+      q: rows("queries", q),
+      att: rows("attention", q),
+      gu: rows("gate and up", 2 * text.intermediateSize),
+      act: rows("mlp", text.intermediateSize),
+      ids: rows("token ids", 1),
+      positions: rows("positions", 4),
+      ranges: rows("ranges", 2),
+      last: make("activations", "last row", text.hiddenSize),
+      partial: make(
+        "activations",
+        "split attention",
+        decodeScratchBytes({ heads: text.numAttentionHeads, d: text.headDim, capacity }) / 4,
+      ),
+    };
+    Object.assign(this.state, {
+      settings: make("sampling", "settings", 17),
+      logits: make("sampling", "logits", text.vocabSize),
+      seen: make("sampling", "seen tokens", text.vocabSize),
+      token: make("sampling", "token", 1),
+      positions: make("sampling", "position", 4),
+      control: make("sampling", "control", 2),
+      ring: make("sampling", "picked tokens", capacity),
+    } satisfies SampleState);
+  }
+
+  /**
+   * Runs one chunk of at most `maxRows` tokens through all layers and appends it to the cache.
+   * With `last`, the logits of its last token are left in `state.logits`.
+   * @param tap  parity runs: sees the residual stream after each layer, before any DeepStack addition
+   * @param allLogits  parity runs: [tokens, vocab] f32 that receives the logits of every token
+   */
+  async prefill(
+    chunk: Chunk,
+    options: { last: boolean; signal?: AbortSignal; tap?: Tap; allLogits?: Slice },
+  ): Promise<void> {
+    const gpu = this.#gpu;
+    const { text } = this.#config;
+    const b = this.#b;
+    const count = chunk.ids.length;
+    const program = new Program(gpu, "prefill");
+    const extra: Slice[] = [];
+    try {
+      gpu.write(b.ids, chunk.ids);
+      gpu.write(b.positions, chunk.positions);
+      const ranges = new Uint32Array(2 * count);
+      for (let i = 0; i < count; i++) ranges[2 * i + 1] = chunk.positions[4 * i + 3]! + 1;
+      gpu.write(b.ranges, ranges);
+      const targets = chunk.images.map((image) => {
+        const at = gpu.upload("activations", "image rows", image.at);
+        extra.push(at);
+        return { ...image, at, rows: image.at.length };
+      });
+      const place = (feature: number, add: boolean) => {
+        for (const { features, first, at, rows } of targets) {
+          scatter(program, { x: features.features[feature]!, first, at, y: b.x, rows, c: text.hiddenSize, add });
+        }
+      };
+
+      embedding(program, b.ids, this.#weights.matrix("language.embed"), b.x, count);
+      place(0, false);
+      const taps = this.#config.vision.deepstackVisualIndexes.length;
+      const keys = chunk.positions[4 * (count - 1) + 3]! + 1;
+      for (let i = 0; i < text.numHiddenLayers; i++) {
+        this.#block(program, i, count, b.positions, (k, v) =>
+          attention(program, {
+            ...this.#heads(),
+            q: b.q,
+            k,
+            v,
+            ranges: b.ranges,
+            o: b.att,
+            tokens: count,
+            keys: keys - count / 2,
+          }),
+        );
+        options.tap?.(program, "hidden", b.x, count, text.hiddenSize);
+        if (i < taps) place(1 + i, true);
+      }
+      if (options.allLogits) this.#logits(program, b.x, count, options.allLogits);
+      if (options.last) {
+        const width = text.hiddenSize * 4;
+        program.copy({ buffer: b.x.buffer, offset: (count - 1) * width, size: width }, b.last, width);
+        this.#logits(program, b.last, 1, this.state.logits);
+      }
+      await program.seal().run(options.signal);
+    } finally {
+      program.free();
+      for (const slice of extra) gpu.free(slice);
+    }
+  }
+
+  #heads() {
+    const { text } = this.#config;
+    return {
+      heads: text.numAttentionHeads,
+      kvHeads: text.numKeyValueHeads,
+      d: text.headDim,
+      capacity: this.capacity,
+      cacheType: this.#cacheType,
+    };
+  }
+
+  /** One decoder layer on the first `rows` rows of the residual stream. `attend` records attention from q into att. */
+  #block(program: Program, i: number, rows: number, positions: Slice, attend: (k: Slice, v: Slice) => void): void {
+    const { text } = this.#config;
+    const w = this.#weights;
+    const b = this.#b;
+    const layer = `language.layers.${i}.`;
+    const norm = { rows, c: text.hiddenSize, eps: text.rmsNormEps };
+    const [k, v] = [this.#keys[i]!, this.#values[i]!];
+    rmsNorm(program, b.x, w.vector(`${layer}input_norm`), b.n, norm);
+    matmul(program, { x: b.n, y: b.qkv, m: rows, weight: w.matrix(`${layer}qkv`) });
+    rope(program, {
+      ...this.#heads(),
+      qkv: b.qkv,
+      tokens: rows,
+      table: this.#table,
+      positions,
+      q: b.q,
+      k,
+      v,
+      norms: w.vector(`${layer}qk_norm`),
+      eps: text.rmsNormEps,
+      sections: text.mropeSection,
+    });
+    attend(k, v);
+    matmul(program, { x: b.att, y: b.x, m: rows, weight: w.matrix(`${layer}o`), accumulate: true });
+    rmsNorm(program, b.x, w.vector(`${layer}post_norm`), b.n, norm);
+    matmul(program, { x: b.n, y: b.gu, m: rows, weight: w.matrix(`${layer}gate_up`) });
+    swiglu(program, b.gu, b.act, { rows, n: text.intermediateSize });
+    matmul(program, { x: b.act, y: b.x, m: rows, weight: w.matrix(`${layer}down`), accumulate: true });
+  }
+
+  #logits(program: Program, x: Slice, rows: number, y: Slice): void {
+    const { text } = this.#config;
+    const head = this.#weights.matrix(text.tieWordEmbeddings ? "language.embed" : "language.head");
+    const norm = { rows, c: text.hiddenSize, eps: text.rmsNormEps };
+    rmsNorm(program, x, this.#weights.vector("language.norm"), this.#b.n, norm);
+    matmul(program, { x: this.#b.n, y, m: rows, weight: head });
+  }
+
+  /** The commands of one decoded token: they read token and position from `state` and move both on. Recorded once. */
+  decodeProgram(context: number): Program {
+    this.#decode ??= this.#recordDecode();
+    const slices = Math.ceil(Math.min(context, this.capacity) / DECODE_SLICE);
+    for (const grow of this.#decode.grow) grow(slices);
+    return this.#decode.program;
+  }
+
+  /** Picks a token from the logits that a prefill left. */
+  sampleProgram(): Program {
+    if (!this.#sampleOnly) {
+      this.#sampleOnly = new Program(this.#gpu, "sample");
+      sample(this.#sampleOnly, this.state, this.#config.text.vocabSize);
+      this.#sampleOnly.seal();
+    }
+    return this.#sampleOnly;
+  }
+
+  #recordDecode() {
+    const { text } = this.#config;
+    const b = this.#b;
+    const grow: ((slices: number) => void)[] = [];
+    const program = new Program(this.#gpu, "decode");
+    embedding(program, this.state.token, this.#weights.matrix("language.embed"), b.x, 1);
+    for (let i = 0; i < text.numHiddenLayers; i++) {
+      this.#block(program, i, 1, this.state.positions, (k, v) => {
+        const { slices } = decodeAttention(program, {
+          ...this.#heads(),
+          q: b.q,
+          k,
+          v,
+          positions: this.state.positions,
+          partial: b.partial,
+          o: b.att,
+          slices: 1,
+        });
+        grow.push(slices);
+      });
+    }
+    this.#logits(program, b.x, 1, this.state.logits);
+    sample(program, this.state, text.vocabSize);
+    return { program: program.seal(), grow };
+  }
+
+  free(): void {
+    this.#decode?.program.free();
+    this.#sampleOnly?.free();
+    for (const slice of this.#owned) this.#gpu.free(slice);
+    this.#owned = [];
+  }
+}

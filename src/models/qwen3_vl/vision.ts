@@ -1,0 +1,233 @@
+import { type Gpu, Program, type Slice } from "../../gpu/index.ts";
+import { attention, interpolate, layerNorm, matmul, rope } from "../../kernels/index.ts";
+import type { Qwen3VLConfig } from "./config.ts";
+import { interpolationTaps, ropeTable, visionPositions } from "./positions.ts";
+import type { GpuWeights } from "./weights.ts";
+
+/** A look at an intermediate result, for parity runs: it may record copies. */
+export type Tap = (program: Program, name: string, slice: Slice, rows: number, cols: number) => void;
+
+/** What the tower makes of one picture (or one video): E and the DeepStack features, each [tokens, D] f32 on the GPU. */
+export interface ImageFeatures {
+  tokens: number;
+  /** E, then F_0, F_1, …: qwen3-vl.md §5. */
+  features: Slice[];
+  bytes: number;
+}
+
+/** One picture is [1, gh, gw] patches; a video has several temporal groups of the same size. */
+export type Grid = readonly [t: number, h: number, w: number];
+
+const EPS = 1e-6;
+/** Patches whose QKV and MLP rows are in memory at one time. A multiple of 64 and of 4. */
+const CHUNK = 1024;
+
+/** Largest number of patches that the tower can encode in one go on this device. */
+export function maxPatches(gpu: Gpu, config: Qwen3VLConfig): number {
+  const { vision } = config;
+  const patch = vision.inChannels * vision.temporalPatchSize * vision.patchSize ** 2;
+  const widest = Math.max(patch, vision.hiddenSize);
+  return Math.floor(gpu.maxBytes / 4 / widest / 64) * 64;
+}
+
+/** GPU bytes that encoding needs beside the weights and the features it returns. */
+export function visionWorkspaceBytes(config: Qwen3VLConfig, patches: number): number {
+  const { vision } = config;
+  const patch = vision.inChannels * vision.temporalPatchSize * vision.patchSize ** 2;
+  const chunk = Math.min(patches, CHUNK);
+  const wide = Math.max(3 * vision.hiddenSize, vision.intermediateSize, 2 * vision.hiddenSize * vision.spatialMergeSize ** 2);
+  return 4 * (patches * (patch + 5 * vision.hiddenSize + 10) + chunk * (vision.hiddenSize + wide));
+}
+
+/** The vision tower of Qwen3-VL with its mergers: qwen3-vl.md §5. */
+export class VisionTower {
+  #gpu: Gpu;
+  #config: Qwen3VLConfig;
+  #weights: GpuWeights;
+
+  constructor(gpu: Gpu, config: Qwen3VLConfig, weights: GpuWeights) {
+    this.#gpu = gpu;
+    this.#config = config;
+    this.#weights = weights;
+  }
+
+  /**
+   * Encodes the patches of one picture or video, in merge-block order.
+   * @param pixels [patches, channels·temporal·patch²] f32
+   * Throws `OutOfMemory`, `Cancelled`, `DeviceLost`.
+   */
+  async encode(
+    pixels: Float32Array<ArrayBuffer>,
+    grid: Grid,
+    options: { signal?: AbortSignal; onProgress?: (share: number) => void; tap?: Tap } = {},
+  ): Promise<ImageFeatures> {
+    const gpu = this.#gpu;
+    const { vision } = this.#config;
+    const patches = grid[0] * grid[1] * grid[2];
+    const tokens = patches / vision.spatialMergeSize ** 2;
+    const taps = vision.deepstackVisualIndexes.length;
+    const owned: Slice[] = [];
+    const keep = (slice: Slice) => {
+      owned.push(slice);
+      return slice;
+    };
+    const features: Slice[] = [];
+    const program = new Program(gpu, "vision");
+    try {
+      await gpu.allocating("encoding a picture", () => {
+        for (let i = 0; i <= taps; i++) {
+          features.push(gpu.storage("image features", "image features", tokens * vision.outHiddenSize * 4));
+        }
+        const inputs = this.#inputs(keep, pixels, grid);
+        this.#record(program, keep, inputs, patches, grid[1] * grid[2], features, options.tap);
+      });
+      await program.seal().run(options.signal, options.onProgress);
+      return { tokens, features, bytes: features.reduce((sum, f) => sum + f.size, 0) };
+    } catch (error) {
+      for (const slice of features) gpu.free(slice);
+      throw error;
+    } finally {
+      program.free();
+      for (const slice of owned) gpu.free(slice);
+    }
+  }
+
+  /** Uploads pixels, positions, segments and interpolation taps; everything trigonometric comes from the CPU. */
+  #inputs(keep: (s: Slice) => Slice, pixels: Float32Array<ArrayBuffer>, grid: Grid) {
+    const gpu = this.#gpu;
+    const { vision } = this.#config;
+    const [t, gh, gw] = grid;
+    const segment = gh * gw;
+    const upload = (label: string, data: Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>) =>
+      keep(gpu.upload("vision workspace", label, data));
+    const rowCol = visionPositions(gh, gw, vision.spatialMergeSize);
+    const positions = new Uint32Array(t * segment * 4);
+    const ranges = new Uint32Array(t * segment * 2);
+    for (let i = 0; i < t * segment; i++) {
+      const group = Math.floor(i / segment);
+      positions.set([rowCol[2 * (i % segment)]!, rowCol[2 * (i % segment) + 1]!, 0, i], 4 * i);
+      ranges.set([group * segment, (group + 1) * segment], 2 * i);
+    }
+    const { index, weight } = interpolationTaps(gh, gw, Math.sqrt(vision.numPositionEmbeddings), vision.spatialMergeSize);
+    const repeat = <A extends Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>>(array: A, out: A): A => {
+      for (let g = 0; g < t; g++) out.set(array, g * array.length);
+      return out;
+    };
+    const d = vision.hiddenSize / vision.numHeads;
+    return {
+      pixels: upload("pixels", pixels),
+      positions: upload("positions", positions),
+      ranges: upload("segments", ranges),
+      index: upload("position index", repeat(index, new Uint32Array(index.length * t))),
+      weight: upload("position weight", repeat(weight, new Float32Array(weight.length * t))),
+      table: upload("rotary table", ropeTable(Math.max(gh, gw), d, vision.ropeTheta, d / 4)),
+    };
+  }
+
+  #record(
+    program: Program,
+    keep: (s: Slice) => Slice,
+    input: Record<"pixels" | "positions" | "ranges" | "index" | "weight" | "table", Slice>,
+    patches: number,
+    segment: number,
+    features: Slice[],
+    tap: Tap | undefined,
+  ): void {
+    const { vision } = this.#config;
+    const w = this.#weights;
+    const v = vision.hiddenSize;
+    const d = v / vision.numHeads;
+    const merge = vision.spatialMergeSize ** 2;
+    const chunk = Math.min(CHUNK, patches);
+    const scratch = (label: string, count: number) => keep(this.#gpu.storage("vision workspace", label, count * 4));
+    const x = scratch("trunk", patches * v);
+    const [q, k, val, att] = ["q", "k", "v", "attention"].map((label) => scratch(label, patches * v)) as [Slice, Slice, Slice, Slice];
+    const n = scratch("normed", chunk * v);
+    const wide = scratch("qkv and mlp", chunk * Math.max(3 * v, vision.intermediateSize, v));
+    const merged = scratch("merger", Math.ceil(chunk / merge) * v * merge);
+    const eachChunk = (body: (row0: number, rows: number) => void) => {
+      for (let row0 = 0; row0 < patches; row0 += chunk) body(row0, Math.min(chunk, patches - row0));
+    };
+    const rowsOf = (slice: Slice, row0: number, width: number): Slice => ({
+      buffer: slice.buffer,
+      offset: slice.offset + row0 * width * 4,
+      size: slice.size - row0 * width * 4,
+    });
+
+    const merger = (prefix: string, post: boolean, out: Slice) => {
+      const [weight, bias] = [w.vector(`${prefix}norm`), w.vector(`${prefix}norm.bias`)];
+      eachChunk((row0, rows) => {
+        // The final merger norms each patch, the DeepStack mergers the four patches of a token together.
+        const shape = post ? { rows: rows / merge, c: v * merge, eps: EPS } : { rows, c: v, eps: EPS };
+        layerNorm(program, rowsOf(x, row0, v), weight, bias, n, shape);
+        const m = rows / merge;
+        const fc1 = { weight: w.matrix(`${prefix}fc1`), bias: w.vector(`${prefix}fc1.bias`) };
+        matmul(program, { x: n, y: merged, m, ...fc1, activation: "gelu_erf" });
+        const y = rowsOf(out, row0 / merge, vision.outHiddenSize);
+        matmul(program, { x: merged, y, m, weight: w.matrix(`${prefix}fc2`), bias: w.vector(`${prefix}fc2.bias`) });
+      });
+      tap?.(program, "merged", out, patches / merge, vision.outHiddenSize);
+    };
+
+    matmul(program, {
+      x: input.pixels,
+      y: x,
+      m: patches,
+      weight: w.matrix("vision.patch"),
+      bias: w.vector("vision.patch.bias"),
+    });
+    interpolate(program, w.vector("vision.positions"), input.index, input.weight, x, { rows: patches, c: v });
+    for (let i = 0; i < vision.depth; i++) {
+      const block = `vision.blocks.${i}.`;
+      const linear = (name: string) => ({ weight: w.matrix(block + name), bias: w.vector(`${block}${name}.bias`) });
+      const normed = (name: string, row0: number, rows: number) =>
+        layerNorm(program, rowsOf(x, row0, v), w.vector(block + name), w.vector(`${block}${name}.bias`), n, {
+          rows,
+          c: v,
+          eps: EPS,
+        });
+      eachChunk((row0, rows) => {
+        normed("norm1", row0, rows);
+        matmul(program, { x: n, y: wide, m: rows, ...linear("qkv") });
+        rope(program, {
+          qkv: wide,
+          tokens: rows,
+          heads: vision.numHeads,
+          kvHeads: vision.numHeads,
+          d,
+          capacity: patches,
+          cacheType: "f32",
+          table: input.table,
+          positions: rowsOf(input.positions, row0, 4),
+          q: rowsOf(q, row0, v),
+          k,
+          v: val,
+        });
+      });
+      attention(program, {
+        q,
+        k,
+        v: val,
+        ranges: input.ranges,
+        o: att,
+        tokens: patches,
+        heads: vision.numHeads,
+        kvHeads: vision.numHeads,
+        d,
+        capacity: patches,
+        cacheType: "f32",
+        keys: segment,
+      });
+      matmul(program, { x: att, y: x, m: patches, ...linear("proj"), accumulate: true });
+      eachChunk((row0, rows) => {
+        normed("norm2", row0, rows);
+        matmul(program, { x: n, y: wide, m: rows, ...linear("fc1"), activation: "gelu_tanh" });
+        matmul(program, { x: wide, y: rowsOf(x, row0, v), m: rows, ...linear("fc2"), accumulate: true });
+      });
+      tap?.(program, "vision", x, patches, v);
+      const j = vision.deepstackVisualIndexes.indexOf(i);
+      if (j >= 0) merger(`vision.deepstack.${j}.`, true, features[1 + j]!);
+    }
+    merger("vision.merger.", false, features[0]!);
+  }
+}
