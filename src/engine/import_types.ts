@@ -1,4 +1,4 @@
-import type { Checkpoint, FileSet, ModelManifest, ShardChunk, ShardRecord, WeightSlot } from "../formats/index.ts";
+import type { Checkpoint, FileSet, ModelManifest, ShardChunk, WeightSlot } from "../formats/index.ts";
 
 /** What to import and how. */
 export interface ImportRequest {
@@ -28,6 +28,8 @@ export interface ImportJob {
   bytesAlreadyStored: number;
   /** Bytes that storage can still take, Infinity where the browser does not say. */
   quotaFree: number;
+  /** From the request. */
+  restart: boolean;
   warnings: string[];
 }
 
@@ -65,18 +67,3 @@ export interface StoredModel {
   created: number;
   lastUsed: number;
 }
-
-export type { ModelManifest, ShardRecord };
-
-/*
- * Signatures of the pipeline (engine/import.ts, engine/import_models.ts):
- *
- * planImport(request: ImportRequest, signal?): Promise<ImportJob>
- * importModel(job: ImportJob, options?: { signal?, onProgress?, encoder? }): Promise<ModelManifest>
- * openModel(id): Promise<ModelManifest>                        // complete models only; NotFound otherwise
- * readShards(manifest, signal?): AsyncGenerator<LoadedShard>   // verified, at most two in memory; DamagedShard names the index
- * verifyModel(id, { signal?, onProgress? }): Promise<{ damaged: number[] }>
- * repairShards(id, indices, request: ImportRequest, signal?): Promise<void>
- * listModels(): Promise<StoredModel[]>
- * deleteModel(id): Promise<void>
- */

@@ -2,7 +2,7 @@ import { promisifyRequest } from "idb-keyval";
 import { committed, keysUnder, transact } from "./stores.ts";
 
 /** What records are kept of; later issues add kinds. */
-export type RecordKind = "conversation" | "picture" | "setting" | "self-test";
+export type RecordKind = "conversation" | "picture" | "setting" | "self-test" | "model-texts";
 
 /** Any structured-clonable value under a kind and an id; it replaces what was there. Rejects with `Quota` when there is no room. */
 export async function putRecord(kind: RecordKind, id: string, value: unknown): Promise<void> {
