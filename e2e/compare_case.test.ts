@@ -1,5 +1,6 @@
 import { expect, it } from "vitest";
-import { type CaseReport, compareCase, type DebugForward } from "./compare_case.ts";
+import type { DebugForward } from "../src/api/debug_protocol.ts";
+import { type CaseReport, compareCase } from "./compare_case.ts";
 import type { Reference } from "./reference.ts";
 
 const arrays: Record<string, Float32Array | Int32Array> = {
@@ -55,6 +56,7 @@ const spoil: [keyof CaseReport, (got: DebugForward) => void][] = [
   ["visionMerged", (got) => (got.visionMerged[0]![0] = Number.NaN)],
   ["hidden", (got) => (got.hidden[0]![2]! *= 1.001)],
   ["hidden", (got) => got.hidden.push(floats("hidden"))],
+  ["hidden", (got) => (got.hidden = [])],
   ["logits", (got) => (got.logits = got.logits.slice(1))],
   ["logits", (got) => (got.logits[0]! += 0.01)],
   ["inputIds", (got) => got.inputIds.push(1)],
@@ -78,4 +80,11 @@ it("fails on another greedy token and on a missing one", () => {
 it("compares the last rows where only those were kept", () => {
   const got = { ...right(), inputIds: [1, 2, 3, 4], logits: new Float32Array([9, 9, 9, 9, -1, 2, 5, 1]) };
   expect(compareCase(reference, "long", got, [1])).toMatchObject({ pass: true, logits: 0 });
+});
+
+it("joins what comes picture after picture", () => {
+  const got = { ...right(), visionHidden: [new Float32Array([1]), new Float32Array([2])] };
+  expect(compareCase(reference, "one", got, [7, 8])).toMatchObject({ pass: true, visionHidden: 0 });
+  got.visionHidden.reverse();
+  expect(compareCase(reference, "one", got, [7, 8]).pass).toBe(false);
 });

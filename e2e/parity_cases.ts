@@ -1,22 +1,9 @@
 import { resolve } from "node:path";
+import type { DebugApi, DebugForward, DebugRequest } from "../src/api/debug_protocol.ts";
 import type { Message } from "../src/api/index.ts";
 import { type App, openApp } from "./browser.ts";
-import { type CaseReport, compareCase, type DebugForward } from "./compare_case.ts";
+import { type CaseReport, compareCase } from "./compare_case.ts";
 import { openReference, type ReferenceCase } from "./reference.ts";
-
-/** What the worker's debug entry takes: a conversation whose pictures are read from addresses. */
-export interface DebugRequest {
-  messages: Message[];
-  pictures: { name: string; url: string }[];
-  video?: { urls: string[]; fps: number };
-}
-
-/** The part of the engine that only tests use. */
-interface DebugApi {
-  debugLoad(options: { base: string; kv: "f32" }): Promise<void>;
-  debugForward(request: DebugRequest): Promise<DebugForward>;
-  debugGreedy(request: DebugRequest & { maxNewTokens: number }): Promise<number[]>;
-}
 
 /** The case's messages in the engine's own form; pictures are taken in order. */
 export function debugRequest(wanted: ReferenceCase, base: string): DebugRequest {

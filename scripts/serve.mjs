@@ -17,8 +17,8 @@ const TYPES = {
 };
 
 /**
- * Headers of every response. The policy of index.html's meta element is sent as a header too, since a dedicated worker
- * takes its policy from its own response and not from the page.
+ * Headers of every response. The policy of index.html's meta element is sent as a header too: the worker is not held by the
+ * meta element alone (DECISIONS.md, 2026-11-24).
  * @param {string} folder a built app
  * @returns {Record<string, string>}
  */
