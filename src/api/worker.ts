@@ -15,10 +15,16 @@ import type {
   LoadOptions,
   Picture,
 } from "./protocol.ts";
-import { deleteConversation, listConversations, loadConversation, saveConversation } from "./worker_conversations.ts";
+import {
+  deleteConversation,
+  getSetting,
+  listConversations,
+  loadConversation,
+  putSetting,
+  saveConversation,
+} from "./worker_conversations.ts";
 import { DebugSide } from "./worker_debug.ts";
-import { deleteModel, importSource, loadStored, models, planOf } from "./worker_models.ts";
-import { getSetting, putSetting } from "./worker_conversations.ts";
+import { deleteModel, importSource, loadStored, models, planOf, progressOf } from "./worker_models.ts";
 
 /** How often a lost device is opened again for one answer. */
 const RECOVERIES = 2;
@@ -31,7 +37,7 @@ interface Loaded {
 
 /** The worker's state: one device, at most one loaded model, and the tasks that can be cancelled. */
 class Worker {
-  #gpu: Gpu | undefined;
+  #gpu: Promise<Gpu> | undefined;
   #loaded: Loaded | undefined;
   #tasks = new Map<string, AbortController>();
   /** Answers, loads and self-tests use the GPU one after another. */
@@ -39,9 +45,20 @@ class Worker {
 
   /** The open device; a lost one is replaced. */
   async gpu(): Promise<Gpu> {
-    if (this.#gpu?.lostReason !== undefined) this.#gpu = undefined;
-    this.#gpu ??= await Gpu.open();
-    return this.#gpu;
+    this.#gpu ??= Gpu.open();
+    const attempt = this.#gpu;
+    const forget = () => {
+      if (this.#gpu === attempt) this.#gpu = undefined;
+    };
+    try {
+      const gpu = await attempt;
+      if (gpu.lostReason === undefined) return gpu;
+    } catch (error) {
+      forget();
+      throw error;
+    }
+    forget();
+    return await this.gpu();
   }
 
   /** Runs `work` with a signal that `cancel(taskId)` fires. */
@@ -110,7 +127,8 @@ class Worker {
   }
 
   unload(): void {
-    if (this.#gpu?.lostReason === undefined) this.#loaded?.engine.free();
+    const engine = this.#loaded?.engine;
+    if (engine?.gpu.lostReason === undefined) engine?.free();
     this.#loaded = undefined;
   }
 
@@ -220,7 +238,10 @@ const api: EngineApi = {
   importModel: (source, scheme, taskId, onProgress) =>
     worker.task(taskId, (signal) => importSource(source, scheme, signal, onProgress)),
   verifyModel: (id, taskId, onProgress) =>
-    worker.task(taskId, (signal) => verifyModel(id, { signal, onProgress: (p) => onProgress(p) })),
+    worker.task(taskId, async (signal) => {
+      const report = progressOf("Verifying", onProgress);
+      return await verifyModel(id, { signal, onProgress: report });
+    }),
   async deleteModel(id) {
     if (worker.loadedId === id) await worker.exclusively(async () => worker.unload());
     await deleteModel(id);

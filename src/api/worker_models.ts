@@ -12,6 +12,7 @@ import { BlobFileSet, type Checkpoint, type FileSet, HttpFileSet, openHub } from
 import type { Gpu } from "../gpu/index.ts";
 import { gpuWeightBytes, parseConfig, weightSlots } from "../models/index.ts";
 import type { ImportPlan, LoadedModel, LoadOptions, ModelRecord, ModelSource, Progress, WeightScheme } from "./protocol.ts";
+import { EncoderPool } from "./worker_pool.ts";
 
 /** Where the embedded demo model lies, next to the app itself. */
 const DEMO = "models/demo/";
@@ -78,7 +79,8 @@ export async function importSource(
   onProgress: OnProgress,
 ): Promise<ModelRecord> {
   const job = await planJob(source, scheme, signal);
-  const manifest = await importModel(job, { signal, onProgress });
+  const encoder = new EncoderPool();
+  const manifest = await importModel(job, { signal, onProgress, encoder }).finally(() => encoder.close());
   const record = (await models()).find((m) => m.id === manifest.id);
   if (!record) throw new Error(`${manifest.id} is not in the list after its import`);
   return record;
@@ -86,6 +88,16 @@ export async function importSource(
 
 export async function models(): Promise<ModelRecord[]> {
   return (await listModels()).map((m) => ({ ...m, scheme: m.scheme as WeightScheme }));
+}
+
+/** Turns bytes into progress with speed and time left, counted from now. */
+export function progressOf(phase: string, onProgress: OnProgress): (bytesDone: number, bytesTotal: number) => void {
+  const started = performance.now();
+  return (bytesDone, bytesTotal) => {
+    const bytesPerSecond = (1000 * bytesDone) / Math.max(1, performance.now() - started);
+    const secondsLeft = bytesPerSecond > 0 ? (bytesTotal - bytesDone) / bytesPerSecond : Number.POSITIVE_INFINITY;
+    onProgress({ phase, bytesDone, bytesTotal, bytesPerSecond, secondsLeft });
+  };
 }
 
 /** Streams a stored model to the GPU. */
@@ -98,12 +110,7 @@ export async function loadStored(
 ): Promise<{ engine: Engine; loaded: LoadedModel }> {
   const started = performance.now();
   const manifest = await openModel(id);
-  const report = (bytesDone: number, bytesTotal: number) => {
-    const seconds = Math.max(1e-3, (performance.now() - started) / 1000);
-    const bytesPerSecond = bytesDone / seconds;
-    const secondsLeft = (bytesTotal - bytesDone) / Math.max(1, bytesPerSecond);
-    onProgress({ phase: "Loading onto the GPU", bytesDone, bytesTotal, bytesPerSecond, secondsLeft });
-  };
+  const report = progressOf("Loading onto the GPU", onProgress);
   report(0, manifest.bytesTotal);
   const engine = await Engine.load(gpu, manifest, readShards(manifest, signal), {
     ...(options.contextLength ? { contextLength: options.contextLength } : {}),
