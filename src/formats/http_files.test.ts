@@ -201,6 +201,15 @@ test("missing files: 404, and the web page that single-page servers send in thei
   expect(isError(await failure(files.text("config.json")), "NotFound")).toBe(true);
 });
 
+test("where the files are known, no other is asked for", async () => {
+  const { base, requests } = await serve(good);
+  const files = new HttpFileSet(base, { only: ["w.bin"] });
+  expect([await files.has("w.bin"), await files.has("x.bin"), await files.list()]).toEqual([true, false, undefined]);
+  expect(isError(await failure(files.size("x.bin")), "NotFound")).toBe(true);
+  expect(requests.length).toBe(0);
+  expect(await files.size("w.bin")).toBe(data.length);
+});
+
 test("redirects are followed", async () => {
   const { base } = await serve((request, response, count) => {
     if (request.url === "/w.bin") response.writeHead(302, { location: "/elsewhere?signature=1" }).end();

@@ -15,6 +15,8 @@ export interface HttpOptions {
   licence?: string;
   /** The files, when another source has told them; nothing else is then asked for. */
   listing?: FileEntry[];
+  /** Names of the only files there are, when no listing tells sizes: spares a request (and a 404) for each optional file. */
+  only?: string[];
   client?: Partial<HttpClient>;
 }
 
@@ -32,6 +34,7 @@ export class HttpFileSet implements FileSet {
   private readonly base: string;
   private readonly description: string;
   private readonly listing: Map<string, FileEntry> | undefined;
+  private readonly only: Set<string> | undefined;
   private readonly client: HttpClient;
   private readonly known = new Map<string, Promise<KnownFile | undefined>>();
 
@@ -45,6 +48,8 @@ export class HttpFileSet implements FileSet {
     this.description = options.description ?? this.base;
     if (options.licence !== undefined) this.licence = options.licence;
     this.listing = options.listing && new Map(options.listing.map((entry) => [entry.path, entry]));
+    const only = options.only ?? options.listing?.map(({ path }) => path);
+    this.only = only && new Set(only);
     this.client = { ...DEFAULT_CLIENT, ...options.client };
   }
 
@@ -57,7 +62,7 @@ export class HttpFileSet implements FileSet {
   }
 
   async has(path: string, signal?: AbortSignal): Promise<boolean> {
-    return this.listing ? this.listing.has(path) : (await this.probe(path, signal)) !== undefined;
+    return this.only ? this.only.has(path) : (await this.probe(path, signal)) !== undefined;
   }
 
   async size(path: string, signal?: AbortSignal): Promise<number> {
@@ -122,14 +127,13 @@ export class HttpFileSet implements FileSet {
   }
 
   private async probeOnce(path: string, signal?: AbortSignal): Promise<KnownFile | undefined> {
-    const listed = this.listing?.get(path);
-    if (this.listing && !listed) return undefined;
+    if (this.only && !this.only.has(path)) return undefined;
     const url = this.url(path);
     const answer = await fetchRange(this.client, url, 0, FIRST_BYTES, MAX_WHOLE_BYTES, signal);
     if (answer.kind === "missing") return undefined;
     if (answer.kind === "beyond") return { size: 0, head: new Uint8Array(0) };
     if (answer.kind === "part") {
-      const size = answer.total ?? listed?.size;
+      const size = answer.total ?? this.listing?.get(path)?.size;
       if (size !== undefined) return { size, head: answer.bytes };
       throw new TabTuneError(
         "Network",
