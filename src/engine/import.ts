@@ -138,7 +138,7 @@ async function importLocked(job: ImportJob, options: ImportOptions): Promise<Mod
   if (existing === "changed" && !job.restart) {
     throw new TabTuneError(
       "BadInput",
-      `${job.manifest.source} has changed since ${job.manifest.name} was imported from it. Start the import over, or keep what you have.`,
+      `${job.manifest.source} has changed since ${job.manifest.name} was imported from it. Delete that model and import it again, or keep what you have.`,
     );
   }
   const stored = existing === "changed" ? [] : await listShards(job.id);

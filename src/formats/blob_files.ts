@@ -20,7 +20,9 @@ export class BlobFileSet implements FileSet {
       if (key.startsWith(root)) this.files.set(key.slice(root.length), file);
     }
     this.name = name || root.replace(/\/$/, "") || "folder";
-    this.identity = `files:${this.name}`;
+    // Many folders are called "model": the size of the weights tells them apart.
+    const weights = [...this.files].filter(([path]) => path.endsWith(".safetensors"));
+    this.identity = `files:${this.name}:${weights.reduce((sum, [, file]) => sum + file.size, 0)}`;
   }
 
   describe(): string {

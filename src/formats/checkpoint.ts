@@ -19,7 +19,7 @@ export interface Checkpoint {
   /** config.json as parsed, not validated further. */
   config: unknown;
   tensors: ReadonlyMap<string, TensorInfo>;
-  /** SHA-256 over names, sizes and headers of the weight files and over config.json. */
+  /** SHA-256 over config.json and the weight files' names, sizes, headers and a few of their weights. */
   fingerprint: string;
   /** Little-endian bytes of rows row0 … row0+rows-1 of a tensor seen as [shape[0], rest]; of a 1-D tensor, of its elements. */
   readRows(name: string, row0: number, rows: number, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>>;

@@ -110,6 +110,13 @@ export function decodeFloats(dtype: WeightDtype, raw: Uint8Array, count: number,
   return -1;
 }
 
+/** The index of the first NaN or infinity among bf16 values, or -1. */
+export function firstBadBf16(raw: Uint8Array, count: number): number {
+  const source = aligned16(raw, count);
+  for (let i = 0; i < count; i++) if ((source[i]! & 0x7f80) === 0x7f80) return i;
+  return -1;
+}
+
 /** The bytes as u16, without a copy where their address allows it. */
 export function aligned16(raw: Uint8Array, count: number): Uint16Array {
   if (raw.byteOffset % 2 === 0) return new Uint16Array(raw.buffer, raw.byteOffset, count);

@@ -32,7 +32,7 @@ export interface ModelManifest {
   name: string;
   /** Where it came from, for a person. */
   source: string;
-  /** SHA-256 over the source's sizes and headers, its config and the slots: equal means equal shards. */
+  /** SHA-256 over the checkpoint's fingerprint, the slots and the shards' layout: when it differs, so do the shards. */
   sourceFingerprint: string;
   licence?: string;
   /** config.json as parsed. */

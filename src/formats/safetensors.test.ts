@@ -199,11 +199,14 @@ test("a picked folder's own name is taken off its paths", async () => {
   expect((await openCheckpoint(files)).tensors.size).toBe(3);
 });
 
-test("the fingerprint follows config and headers", async () => {
+test("the fingerprint follows config, headers and weights", async () => {
   const base = { "config.json": "{}", "model.safetensors": small() };
   const print = async (files: Record<string, BlobPart>) => (await openCheckpoint(folder(files))).fingerprint;
   const first = await print(base);
   expect(await print(base)).toBe(first);
   expect(await print({ ...base, "config.json": '{"x":1}' })).not.toBe(first);
   expect(await print({ ...base, "model.safetensors": shard1() })).not.toBe(first);
+  const retrained = small();
+  retrained[retrained.length - 7]! ^= 1;
+  expect(await print({ ...base, "model.safetensors": retrained })).not.toBe(first);
 });

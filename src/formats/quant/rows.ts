@@ -1,6 +1,6 @@
 import { TabTuneError } from "../../errors.ts";
 import type { WeightDtype } from "../checkpoint.ts";
-import { aligned16, bf16ToF32, decodeFloats, f16ToF32, f32ToBf16 } from "../dtype.ts";
+import { aligned16, bf16ToF32, decodeFloats, f16ToF32, f32ToBf16, firstBadBf16 } from "../dtype.ts";
 import { groupSize, rowLayout, type SlotScheme } from "../weight_slot.ts";
 import { DEFAULT_SEARCH, encodeAffineRow, NIBBLE_SHIFT } from "./affine4.ts";
 
@@ -41,7 +41,8 @@ export function encodeRows(job: EncodeJob, search = DEFAULT_SEARCH): EncodedRows
   for (let r = 0; r < rows; r++) {
     const raw = job.raw.subarray(r * cols * elementBytes, (r + 1) * cols * elementBytes);
     const target = scheme === "f32" ? row.subarray(r * cols, (r + 1) * cols) : row;
-    const bad = decodeFloats(job.dtype, raw, cols, target);
+    const bad =
+      scheme === "bf16" && job.dtype === "BF16" ? firstBadBf16(raw, cols) : decodeFloats(job.dtype, raw, cols, target);
     if (bad >= 0) throw badValue(job, r, bad);
     if (group > 0) {
       const ok = encodeAffineRow(
