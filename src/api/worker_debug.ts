@@ -47,10 +47,9 @@ export class DebugSide {
     const parts = request.messages.flatMap((m) => m.parts.filter((p) => p.type === "image"));
     for (const part of parts) {
       const picture = request.pictures.find((p) => p.name === part.pictureId)!;
-      const { rgb, width, height } = await decodeImage(await blob(picture.url), picture.name);
-      seen.push(prepareImage(rgb, height, width, chat.processor));
+      seen.push(prepareImage(await decodeImage(await blob(picture.url), picture.name), chat.processor));
     }
-    const rendered = request.prompt ?? chat.render(request.messages, request.video !== undefined);
+    const rendered = request.prompt ?? chat.render(templateMessages(request));
     const grids = seen.map((s) => s.grid);
     const video = request.video ? { video: { fps: request.video.fps, frames: request.video.urls.length } } : {};
     const expanded = expandPrompt(rendered, chat.tokenizer, config, grids, video);
@@ -68,7 +67,7 @@ export class DebugSide {
     };
     const count = expanded.ids.length;
     const logits = gpu.storage("debug", "logits", count * config.text.vocabSize * 4);
-    const features = [];
+    const features: Awaited<ReturnType<typeof model.vision.encode>>[] = [];
     for (const { pixels, grid } of seen) features.push(await model.vision.encode(pixels, grid, { tap }));
     const { positions, delta } = ropePositions(expanded.ids, seen.map((s) => s.grid), config);
     const quads = new Uint32Array(4 * count);
@@ -136,6 +135,18 @@ export class DebugSide {
     });
     return generated;
   }
+}
+
+/** Messages as the template takes them; a video comes first in the first user's turn. */
+function templateMessages({ messages, video }: DebugRequest) {
+  const first = messages.findIndex((m) => m.role === "user");
+  return messages.map(({ role, parts }, i) => ({
+    role,
+    content: [
+      ...(video && i === first ? [{ type: "video" }] : []),
+      ...parts.map((part) => (part.type === "image" ? { type: "image" } : { type: "text", text: part.text })),
+    ],
+  }));
 }
 
 function concatenate(parts: Float32Array[]): Float32Array<ArrayBuffer> {

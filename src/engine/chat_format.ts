@@ -9,7 +9,7 @@ import {
   type ProcessorConfig,
   type Qwen3VLConfig,
 } from "../models/index.ts";
-import { decodeImage, findChatTemplate, renderChat, StreamDecoder, Tokenizer } from "../processor/index.ts";
+import { decodeImage, findChatTemplate, renderChat, type StreamDecoder, type TemplateMessage, Tokenizer } from "../processor/index.ts";
 import type { Prompt, PromptImage } from "./prompt.ts";
 
 /** A turn as the chat template takes it; pictures stand where they are in the turn. */
@@ -96,6 +96,11 @@ export class ChatFormat {
     return { id: picture.id, ...size, resizedWidth: width, resizedHeight: height, tokens, grid };
   }
 
+  /** The conversation as the model's text, with one placeholder for each picture, up to where the answer starts. */
+  render(messages: readonly TemplateMessage[]): string {
+    return renderChat(this.#template, messages, { addGenerationPrompt: true });
+  }
+
   /** Renders, tokenizes and places pictures. Throws `BadImage`, `BadInput`. */
   async prompt(messages: readonly ChatMessage[]): Promise<{ prompt: Prompt; pictures: SeenPicture[] }> {
     const pictures: SeenPicture[] = [];
@@ -107,13 +112,11 @@ export class ChatFormat {
         sources.push(part.picture);
       }
     }
-    const rendered = renderChat(
-      this.#template,
+    const rendered = this.render(
       messages.map(({ role, parts }) => ({
         role,
         content: parts.map((part) => (part.type === "image" ? { type: "image" } : { type: "text", text: part.text })),
       })),
-      { addGenerationPrompt: true },
     );
     const expanded = expandPrompt(
       rendered,
@@ -125,11 +128,12 @@ export class ChatFormat {
       const source = sources[i]!;
       const seen = pictures[i]!;
       return {
-        ...image,
+        start: image.start,
+        tokens: image.tokens,
+        grid: seen.grid,
         key: `${source.id}@${seen.resizedWidth}x${seen.resizedHeight}`,
         pixels: async () => {
-          const { rgb, width, height } = await decodeImage(source.blob, source.name);
-          return prepareImage(rgb, height, width, this.processor, source).pixels;
+          return prepareImage(await decodeImage(source.blob, source.name), this.processor, source).pixels;
         },
       };
     });
