@@ -20,9 +20,9 @@ if (!positionals[0]) {
   process.exit(2);
 }
 const load = async (path) => (await runnerImport(join(import.meta.dirname, path), { logLevel: "error" })).module;
-const { BlobFileSet, openCheckpoint, dequantizeRows, f16ToF32, f32ToF16, rowLayout } =
-  await load("../src/formats/index.ts");
-const { encodeRows } = await load("../src/formats/quant/rows.ts");
+const { BlobFileSet, openCheckpoint, rowLayout } = await load("../src/formats/index.ts");
+const { dequantizeRows, encodeRows } = await load("../src/formats/quant/rows.ts");
+const { f16ToF32, f32ToF16 } = await load("../src/formats/dtype.ts");
 const roundF16 = (x) => f16ToF32(f32ToF16(x));
 
 const affine = (scheme, search) => (row) => {

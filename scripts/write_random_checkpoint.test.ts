@@ -3,7 +3,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { BlobFileSet, bf16ToF32, openCheckpoint } from "../src/formats/index.ts";
+import { bf16ToF32 } from "../src/formats/dtype.ts";
+import { BlobFileSet, openCheckpoint } from "../src/formats/index.ts";
 import { PRESETS, tensorList } from "./write_random_checkpoint.mjs";
 
 const folder = mkdtempSync(join(tmpdir(), "tabtune-random-"));

@@ -125,8 +125,9 @@ export async function verifyModel(
   return { damaged };
 }
 
-/** Every model in storage, complete or not, the last used first. */
+/** Every model in storage, complete or not, the last used first. Shards that belong to none are freed. */
 export async function listModels(): Promise<StoredModel[]> {
+  await cleanStorage();
   const models: StoredModel[] = [];
   for (const manifest of (await listManifests()).filter(isManifest)) {
     const shards = await listShards(manifest.id);
@@ -149,14 +150,11 @@ export async function deleteModel(id: string): Promise<void> {
   });
 }
 
-/** Frees what no manifest points to, which a tab closed while deleting can leave. Returns the number of models freed. */
-export async function cleanStorage(): Promise<number> {
-  let freed = 0;
+/** A tab closed while deleting can leave shards that no manifest points to. */
+async function cleanStorage(): Promise<void> {
   for (const id of await modelsWithShards()) {
     // An import writes its manifest before its first shard, so shards without one belong to nobody.
     if ((await getManifest(id)) !== undefined) continue;
     await deleteShards(id);
-    freed++;
   }
-  return freed;
 }

@@ -4,7 +4,7 @@ import { DEFAULT_CLIENT, fetchWhole, type HttpClient } from "./http_range.ts";
 
 const HUB = "https://huggingface.co";
 
-/** `owner/name` and an optional revision from what a person types or pastes. Throws `BadInput`. */
+/** `owner/name` and an optional revision from what a person types or pastes. Throws `BadInput`. @internal */
 export function parseHubRepo(text: string): { repo: string; revision?: string } {
   const trimmed = text.trim().replace(/^(https?:\/\/)?(www\.)?(huggingface\.co|hf\.co)\//, "");
   const match = /^([\w.-]+)\/([\w.-]+?)(?:\/(?:tree|resolve|blob)\/([^/?#\s]+).*|@([\w./-]+)|\/)?(?:[?#].*)?$/.exec(

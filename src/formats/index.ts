@@ -1,11 +1,10 @@
 export { BlobFileSet } from "./blob_files.ts";
-export type { Checkpoint, TensorInfo, WeightDtype } from "./checkpoint.ts";
-export { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16, isWeightDtype } from "./dtype.ts";
-export type { FileEntry, FileSet } from "./file_set.ts";
+export type { Checkpoint, WeightDtype } from "./checkpoint.ts";
+export { f16ToF32, isWeightDtype } from "./dtype.ts";
+export type { FileSet } from "./file_set.ts";
 export { HttpFileSet } from "./http_files.ts";
-export { openHub, parseHubRepo } from "./hub.ts";
+export { openHub } from "./hub.ts";
 export { MANIFEST_VERSION, type ModelManifest, type ShardChunk, type ShardRecord } from "./manifest.ts";
 export { openCheckpoint, sha256Hex } from "./open_checkpoint.ts";
-export { dequantizeRows, type EncodedRows, type EncodeJob, encodeRows } from "./quant/rows.ts";
-export { type TensorToWrite, writeSafetensors } from "./safetensors.ts";
-export { groupSize, type RowLayout, rowLayout, type SlotScheme, type WeightSlot } from "./weight_slot.ts";
+export { type EncodedRows, type EncodeJob, encodeRows } from "./quant/rows.ts";
+export { groupSize, rowLayout, type SlotScheme, type WeightSlot } from "./weight_slot.ts";

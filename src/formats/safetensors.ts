@@ -46,6 +46,7 @@ function headerLength(path: string, head: Uint8Array, size: number): number {
 /**
  * Checks a header (the JSON bytes, without the length) against the size of its file: known dtypes, sane shapes, byte length =
  * shape × dtype, and tensors that cover the data without gap or overlap, as the format demands.
+ * @internal
  */
 export function parseSafetensorsHeader(path: string, header: Uint8Array, fileSize: number): TensorInfo[] {
   const entries = parseJsonObject(path, header);
@@ -148,7 +149,7 @@ export interface TensorToWrite {
   bytes: Uint8Array;
 }
 
-/** A small safetensors file in memory, tensors in the order given, data aligned to 8 bytes. */
+/** A small safetensors file in memory, tensors in the order given, data aligned to 8 bytes. @internal */
 export function writeSafetensors(tensors: TensorToWrite[], metadata?: Record<string, string>): Uint8Array<ArrayBuffer> {
   const header: Record<string, unknown> = metadata ? { __metadata__: metadata } : {};
   let end = 0;

@@ -1,4 +1,5 @@
 import { promisifyRequest } from "idb-keyval";
+import { isError } from "../errors.ts";
 import { committed, keysUnder, transact } from "./stores.ts";
 
 /** What is known of a stored shard without reading it. */
@@ -12,12 +13,25 @@ export interface ShardInfo {
 /*
  * Keys: [model, "data", index] holds the bytes, [model, "info", index] the rest. Both are written in one transaction, so a shard
  * whose info is there was handed over whole; whether it still is, only its hash can tell.
+ *
+ * The bytes are kept as a Blob: in Chromium 156 a shard of 32 MiB was read at 1,050 to 1,130 MB/s as a Blob and 460 to 500 MB/s as a
+ * Uint8Array, and written at 220 to 335 against 195 to 225 MB/s (2 shared cores, 2026-11-24). Some private windows store no Blobs; there
+ * it is the array.
  */
 
 /** Writes one shard. Rejects with `Quota` when the browser gives no more room; nothing of the shard is then kept. */
 export async function putShard(model: string, info: ShardInfo, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+  try {
+    await putValue(model, info, new Blob([bytes]));
+  } catch (error) {
+    if (isError(error, "Quota")) throw error;
+    await putValue(model, info, bytes);
+  }
+}
+
+async function putValue(model: string, info: ShardInfo, value: Blob | Uint8Array): Promise<void> {
   await transact("weights", "readwrite", async (store) => {
-    store.put(bytes, [model, "data", info.index]);
+    store.put(value, [model, "data", info.index]);
     store.put(info, [model, "info", info.index]);
     await committed(store);
   });
@@ -28,6 +42,7 @@ export async function getShard(model: string, index: number): Promise<Uint8Array
   const value = await transact("weights", "readonly", async (store) => {
     return await promisifyRequest<unknown>(store.get([model, "data", index]));
   });
+  if (value instanceof Blob) return new Uint8Array(await value.arrayBuffer());
   return value instanceof Uint8Array ? (value as Uint8Array<ArrayBuffer>) : undefined;
 }
 
@@ -42,15 +57,6 @@ export async function listShards(model: string): Promise<ShardInfo[]> {
 export async function deleteShards(model: string): Promise<void> {
   await transact("weights", "readwrite", async (store) => {
     store.delete(keysUnder(model));
-    await committed(store);
-  });
-}
-
-/** Forgets one shard. */
-export async function deleteShard(model: string, index: number): Promise<void> {
-  await transact("weights", "readwrite", async (store) => {
-    store.delete([model, "data", index]);
-    store.delete([model, "info", index]);
     await committed(store);
   });
 }

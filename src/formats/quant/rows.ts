@@ -65,7 +65,7 @@ export function encodeRows(job: EncodeJob, search = DEFAULT_SEARCH): EncodedRows
   return { codes, meta };
 }
 
-/** The values that the GPU sees, without the padding: the reference for tests of everything that reads these planes. */
+/** The values that the GPU sees, without the padding: the reference for tests of everything that reads these planes. @internal */
 export function dequantizeRows(scheme: SlotScheme, planes: EncodedRows, rows: number, cols: number): Float32Array {
   const out = new Float32Array(rows * cols);
   const layout = rowLayout(scheme, cols);
