@@ -19,6 +19,8 @@ export interface CaseReport {
   positionIds?: boolean;
   ropeDelta?: boolean;
   greedy: boolean;
+  /** What came instead, when the greedy tokens are not the reference's. */
+  greedyFound?: number[];
 }
 
 /** Compares one forward pass and its greedy continuation with the reference. */
@@ -40,6 +42,7 @@ export function compareCase(reference: Reference, name: string, got: DebugForwar
     inputIds: same(got.inputIds, wanted.input_ids),
     greedy: same(greedy, wanted.greedy),
   };
+  if (!report.greedy) report.greedyFound = greedy;
   if (wanted.pixel_values)
     report.pixelValues = largestDifference(got.pixelValues ?? [], reference.array(wanted.pixel_values).data);
   if (wanted.vision_hidden) report.visionHidden = worst(got.visionHidden, wanted.vision_hidden);
