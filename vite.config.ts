@@ -17,6 +17,7 @@ export default defineConfig({
   // Relative addresses: the build works under any sub-path.
   base: "./",
   plugins: [noPolicyInDevelopment],
+  oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   server: { headers },
   preview: { headers },
   build: {
