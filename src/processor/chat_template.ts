@@ -16,7 +16,11 @@ export interface RenderOptions {
 }
 
 /** Renders a conversation with a checkpoint's own template. Throws `BadCheckpoint` when the template is broken. */
-export function renderChat(template: string, messages: readonly TemplateMessage[], options: RenderOptions = {}): string {
+export function renderChat(
+  template: string,
+  messages: readonly TemplateMessage[],
+  options: RenderOptions = {},
+): string {
   try {
     return new Template(template).render({
       messages,

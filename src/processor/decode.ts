@@ -52,7 +52,8 @@ export async function decodeImage(blob: Blob, name: string): Promise<RgbImage> {
   try {
     const { width, height } = bitmap;
     const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-    if (!context) throw new TabTuneError("BadImage", `“${name}” (${width} × ${height}) is too large for this browser's canvas.`);
+    if (!context)
+      throw new TabTuneError("BadImage", `“${name}” (${width} × ${height}) is too large for this browser's canvas.`);
     // Drawn over white: whatever is transparent ends up flattened.
     context.fillStyle = "#ffffff";
     context.fillRect(0, 0, width, height);

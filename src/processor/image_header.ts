@@ -15,14 +15,21 @@ export function readImageHeader(b: Uint8Array): ImageHeader {
   if (has(24) && ascii(b, 1, 3) === "PNG" && b[0] === 0x89) {
     return { kind: "PNG", isImage: true, width: view.getUint32(16), height: view.getUint32(20) };
   }
-  if (has(3) && b[0] === 0xff && b[1] === 0xd8 && b[2] === 0xff) return { kind: "JPEG", isImage: true, ...jpegSize(b, view) };
+  if (has(3) && b[0] === 0xff && b[1] === 0xd8 && b[2] === 0xff)
+    return { kind: "JPEG", isImage: true, ...jpegSize(b, view) };
   if (has(10) && /^GIF8[79]a$/.test(ascii(b, 0, 6))) {
     return { kind: "GIF", isImage: true, width: view.getUint16(6, true), height: view.getUint16(8, true) };
   }
   if (has(26) && ascii(b, 0, 2) === "BM") {
-    return { kind: "BMP", isImage: true, width: Math.abs(view.getInt32(18, true)), height: Math.abs(view.getInt32(22, true)) };
+    return {
+      kind: "BMP",
+      isImage: true,
+      width: Math.abs(view.getInt32(18, true)),
+      height: Math.abs(view.getInt32(22, true)),
+    };
   }
-  if (has(30) && ascii(b, 0, 4) === "RIFF" && ascii(b, 8, 4) === "WEBP") return { kind: "WebP", isImage: true, ...webpSize(b, view) };
+  if (has(30) && ascii(b, 0, 4) === "RIFF" && ascii(b, 8, 4) === "WEBP")
+    return { kind: "WebP", isImage: true, ...webpSize(b, view) };
   if (has(12) && ascii(b, 4, 4) === "ftyp") {
     const brand = ascii(b, 8, 4);
     if (brand.startsWith("avi")) return { kind: "AVIF", isImage: true };

@@ -46,7 +46,10 @@ export interface Qwen3VLConfig {
 type Json = Record<string, unknown>;
 
 function bad(field: string, expected: string, found: unknown): TabTuneError {
-  return new TabTuneError("BadCheckpoint", `config.json: ${field}: expected ${expected}, found ${JSON.stringify(found)}.`);
+  return new TabTuneError(
+    "BadCheckpoint",
+    `config.json: ${field}: expected ${expected}, found ${JSON.stringify(found)}.`,
+  );
 }
 
 function object(value: unknown, field: string): Json {
@@ -68,11 +71,19 @@ class Section {
     return this.#json[field];
   }
 
-  count(field: string, options: { multipleOf?: number; fallback?: number; least?: number; most?: number } = {}): number {
+  count(
+    field: string,
+    options: { multipleOf?: number; fallback?: number; least?: number; most?: number } = {},
+  ): number {
     const { multipleOf = 1, fallback, least = 1, most = 2 ** 24 } = options;
     const value = this.#json[field] ?? fallback;
     const of = multipleOf > 1 ? ` and a multiple of ${multipleOf}` : "";
-    if (!Number.isInteger(value) || (value as number) < least || (value as number) > most || (value as number) % multipleOf) {
+    if (
+      !Number.isInteger(value) ||
+      (value as number) < least ||
+      (value as number) > most ||
+      (value as number) % multipleOf
+    ) {
       throw bad(`${this.#name}${field}`, `a whole number from ${least} to ${most}${of}`, value);
     }
     return value as number;
@@ -107,7 +118,8 @@ export function parseConfig(json: unknown): Qwen3VLConfig {
     throw bad("vision_config.out_hidden_size", `${text.hiddenSize}, the decoder's hidden_size`, vision.outHiddenSize);
   }
   const section = new Section(top, "");
-  const id = (field: string, fallback: number) => section.count(field, { fallback, least: 0, most: text.vocabSize - 1 });
+  const id = (field: string, fallback: number) =>
+    section.count(field, { fallback, least: 0, most: text.vocabSize - 1 });
   return {
     text,
     vision,
@@ -160,15 +172,21 @@ function parseVision(json: Json): VisionConfig {
   const depth = s.count("depth", { most: 1024 });
   const numHeads = s.count("num_heads");
   const headDim = hiddenSize / numHeads;
-  if (headDim % 4 || headDim > 128) throw bad("vision_config.num_heads", "heads of a multiple of 4, at most 128", numHeads);
+  if (headDim % 4 || headDim > 128)
+    throw bad("vision_config.num_heads", "heads of a multiple of 4, at most 128", numHeads);
   const act = json.hidden_act ?? "gelu_pytorch_tanh";
   if (act !== "gelu_pytorch_tanh") throw bad("vision_config.hidden_act", '"gelu_pytorch_tanh"', act);
   const taps = json.deepstack_visual_indexes ?? [];
-  if (!Array.isArray(taps) || !taps.every((t) => Number.isInteger(t) && t >= 0 && t < depth) || new Set(taps).size !== taps.length) {
+  if (
+    !Array.isArray(taps) ||
+    !taps.every((t) => Number.isInteger(t) && t >= 0 && t < depth) ||
+    new Set(taps).size !== taps.length
+  ) {
     throw bad("vision_config.deepstack_visual_indexes", `different block numbers below ${depth}`, taps);
   }
   const positions = s.count("num_position_embeddings");
-  if (!Number.isInteger(Math.sqrt(positions))) throw bad("vision_config.num_position_embeddings", "a square", positions);
+  if (!Number.isInteger(Math.sqrt(positions)))
+    throw bad("vision_config.num_position_embeddings", "a square", positions);
   const rope = (json.rope_parameters ?? {}) as Json;
   return {
     depth,

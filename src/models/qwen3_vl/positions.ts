@@ -24,12 +24,19 @@ export function ropePositions(ids: readonly number[], grids: readonly GridLike[]
       continue;
     }
     const grid = flat[next++];
-    if (!grid) throw new TabTuneError("BadInput", `The prompt has more picture placeholders than the ${flat.length} pictures given.`);
+    if (!grid)
+      throw new TabTuneError(
+        "BadInput",
+        `The prompt has more picture placeholders than the ${flat.length} pictures given.`,
+      );
     const [rows, cols] = grid;
     for (let r = 0; r < rows; r++) {
       for (let c = 0; c < cols; c++, i++) {
         if (!isPad(ids[i])) {
-          throw new TabTuneError("BadInput", `Picture ${next}: expected ${rows * cols} placeholder tokens, found ${r * cols + c}.`);
+          throw new TabTuneError(
+            "BadInput",
+            `Picture ${next}: expected ${rows * cols} placeholder tokens, found ${r * cols + c}.`,
+          );
         }
         positions.set([current, current + r, current + c], 3 * i);
       }

@@ -1,5 +1,12 @@
 import { TabTuneError } from "../../errors.ts";
-import { type RgbImage, resizeBicubic, roundHalfEven, smartResize, type Tokenizer, toPatches } from "../../processor/index.ts";
+import {
+  type RgbImage,
+  resizeBicubic,
+  roundHalfEven,
+  smartResize,
+  type Tokenizer,
+  toPatches,
+} from "../../processor/index.ts";
 import type { Qwen3VLConfig } from "./config.ts";
 
 /** What preprocessor_config.json or processor_config.json says. Pixel numbers are areas. */
@@ -40,7 +47,8 @@ function parseJson(texts: Readonly<Record<string, string>>, path: string): Recor
  */
 export function parseProcessorConfig(texts: Readonly<Record<string, string>>, config: Qwen3VLConfig): ProcessorConfig {
   const whole = parseJson(texts, "processor_config.json");
-  const json = parseJson(texts, "preprocessor_config.json") ?? (whole?.image_processor as Record<string, unknown> | undefined);
+  const json =
+    parseJson(texts, "preprocessor_config.json") ?? (whole?.image_processor as Record<string, unknown> | undefined);
   if (!json) {
     throw new TabTuneError(
       "BadCheckpoint",
@@ -50,11 +58,17 @@ export function parseProcessorConfig(texts: Readonly<Record<string, string>>, co
   const size = (json.size ?? {}) as { shortest_edge?: unknown; longest_edge?: unknown };
   const number = (value: unknown, what: string): number => {
     if (typeof value === "number" && value > 0 && Number.isFinite(value)) return value;
-    throw new TabTuneError("BadCheckpoint", `preprocessor config: ${what}: expected a positive number, found ${JSON.stringify(value)}.`);
+    throw new TabTuneError(
+      "BadCheckpoint",
+      `preprocessor config: ${what}: expected a positive number, found ${JSON.stringify(value)}.`,
+    );
   };
   const three = (value: unknown, what: string): number[] => {
     if (Array.isArray(value) && value.length === 3 && value.every((v) => typeof v === "number")) return value;
-    throw new TabTuneError("BadCheckpoint", `preprocessor config: ${what}: expected three numbers, found ${JSON.stringify(value)}.`);
+    throw new TabTuneError(
+      "BadCheckpoint",
+      `preprocessor config: ${what}: expected three numbers, found ${JSON.stringify(value)}.`,
+    );
   };
   const { vision } = config;
   const result = {
@@ -86,7 +100,8 @@ export function parseGenerationConfig(text: string | undefined): GenerationConfi
   const json = (text === undefined ? {} : parseJson({ f: text }, "f")) as Record<string, unknown>;
   const eos = json.eos_token_id;
   const endTokenIds = (Array.isArray(eos) ? eos : [eos]).filter((id): id is number => Number.isInteger(id));
-  const number = (field: string, fallback: number) => (typeof json[field] === "number" ? (json[field] as number) : fallback);
+  const number = (field: string, fallback: number) =>
+    typeof json[field] === "number" ? (json[field] as number) : fallback;
   const sampled = json.do_sample === true;
   return {
     endTokenIds,
@@ -154,8 +169,6 @@ export function prepareVideo(frames: readonly RgbImage[], processor: ProcessorCo
 
 /** Where a picture's tokens went; a video has one run for each temporal group. */
 export interface ExpandedImage {
-  start: number;
-  tokens: number;
   runs: { start: number; tokens: number }[];
 }
 
@@ -187,7 +200,11 @@ export function expandPrompt(
       continue;
     }
     const grid = grids[images.length];
-    if (!grid) throw new TabTuneError("BadInput", `The text has placeholders for more than the ${grids.length} pictures given. Remove “<|image_pad|>” from it.`);
+    if (!grid)
+      throw new TabTuneError(
+        "BadInput",
+        `The text has placeholders for more than the ${grids.length} pictures given. Remove “<|image_pad|>” from it.`,
+      );
     const tokens = (grid[1] * grid[2]) / merge;
     const runs: ExpandedImage["runs"] = [];
     for (let group = 0; group < grid[0]; group++) {
@@ -203,10 +220,13 @@ export function expandPrompt(
       for (let i = 0; i < tokens; i++) ids.push(id);
       if (isVideo) ids.push(config.visionEndTokenId);
     }
-    images.push({ start: runs[0]!.start, tokens: tokens * grid[0], runs });
+    images.push({ runs });
   }
   if (images.length !== grids.length) {
-    throw new TabTuneError("BadInput", `The conversation shows ${grids.length} pictures but the template placed ${images.length}.`);
+    throw new TabTuneError(
+      "BadInput",
+      `The conversation shows ${grids.length} pictures but the template placed ${images.length}.`,
+    );
   }
   return { ids, images };
 }
