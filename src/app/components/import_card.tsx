@@ -1,0 +1,398 @@
+import { signal } from "@preact/signals";
+import { useRef, useState } from "preact/hooks";
+import type { ImportPlan, ModelRecord, ModelSource, WeightScheme } from "../../api/index.ts";
+import { isError } from "../../errors.ts";
+import { folderOfDrop, folderOfInput, parseHubName } from "../actions/folder.ts";
+import { cancelTask, DEMO_SCHEME, importModel, planImport } from "../actions/models.ts";
+import { messageOf } from "../actions/notices.ts";
+import { readSetting, writeSetting } from "../actions/settings.ts";
+import { engine } from "../engine_link.ts";
+import { formatBytes, formatCount, formatParameters } from "../format.ts";
+import { type ImportOrigin, importError, importTask, models } from "../state.ts";
+import { Notice, ProgressBar } from "./controls.tsx";
+import { Icon } from "./icons.tsx";
+
+type Place = "hub" | "folder" | "url";
+
+const DEFAULT_REPO = "Qwen/Qwen3-VL-4B-Instruct";
+const place = signal<Place>("hub");
+const repo = signal(DEFAULT_REPO);
+const token = signal("");
+const keepToken = signal(false);
+const base = signal("");
+const folder = signal<Extract<ModelSource, { kind: "files" }> | undefined>(undefined);
+const scheme = signal<WeightScheme>("q4a32");
+const planned = signal<{ plan: ImportPlan; source: ModelSource; scheme: WeightScheme } | undefined>(undefined);
+const planning = signal<string | undefined>(undefined);
+const problem = signal<string | undefined>(undefined);
+
+const SCHEME_WORDS: [WeightScheme, string, string][] = [
+  ["q4a32", "4-bit, groups of 32", "The usual choice: a third of the size, nearly the quality"],
+  ["q4a64", "4-bit, groups of 64", "A little smaller, a little less exact"],
+  ["bf16", "16-bit", "As in the file; needs three to four times the memory"],
+];
+
+/** The source that the form describes, or what is still missing. */
+function sourceOfForm(): ModelSource | string {
+  if (place.value === "folder") return folder.value ?? "Choose a folder first.";
+  if (place.value === "url") {
+    if (!URL.canParse(base.value, document.baseURI) || base.value.trim() === "")
+      return "Enter the address of a folder.";
+    return { kind: "url", base: base.value.trim().replace(/\/?$/, "/") };
+  }
+  const hub = parseHubName(repo.value);
+  if (!hub) return `“${repo.value}” is neither owner/name nor a link to a model on huggingface.co.`;
+  return { kind: "hub", ...hub, ...(token.value.trim() ? { token: token.value.trim() } : {}) };
+}
+
+async function makePlan(source: ModelSource, chosen: WeightScheme): Promise<void> {
+  const taskId = crypto.randomUUID();
+  planned.value = undefined;
+  problem.value = undefined;
+  importError.value = undefined;
+  planning.value = taskId;
+  try {
+    const plan = await planImport(source, chosen, taskId);
+    if (planning.value === taskId) planned.value = { plan, source, scheme: chosen };
+  } catch (error) {
+    if (!isError(error, "Cancelled") && planning.value === taskId) problem.value = messageOf(error);
+  } finally {
+    if (planning.value === taskId) planning.value = undefined;
+  }
+}
+
+/** Goes on with an interrupted import; a folder must be chosen again. */
+export function resume(record: ModelRecord, origin: ImportOrigin | undefined): void {
+  scheme.value = record.scheme;
+  const source = origin?.source;
+  if (source?.kind === "hub" || source?.kind === "url" || source?.kind === "demo") {
+    if (source.kind === "hub") repo.value = source.repo;
+    if (source.kind === "url") base.value = source.base;
+    if (source.kind !== "demo") place.value = source.kind;
+    const withToken = source.kind === "hub" && token.value.trim() ? { ...source, token: token.value.trim() } : source;
+    void makePlan(withToken, source.kind === "demo" ? DEMO_SCHEME : record.scheme);
+  } else {
+    place.value = "folder";
+    problem.value = `Choose the folder of ${record.name} again; the import then goes on where it stopped.`;
+  }
+  document.querySelector("#import-title")?.scrollIntoView({ block: "start" });
+}
+
+async function restoreToken(): Promise<void> {
+  const kept = await readSetting<string>("hubToken");
+  if (kept && !token.value) {
+    token.value = kept;
+    keepToken.value = true;
+  }
+}
+
+export function ImportCard() {
+  const asked = useRef(false);
+  if (!asked.current) {
+    asked.current = true;
+    void restoreToken();
+  }
+  const task = importTask.value;
+  const submit = () => {
+    const source = sourceOfForm();
+    if (typeof source === "string") {
+      problem.value = source;
+      return;
+    }
+    void writeSetting("hubToken", keepToken.value ? token.value.trim() : "");
+    void makePlan(source, scheme.value);
+  };
+  return (
+    <section class="card" aria-labelledby="import-title">
+      <h2 id="import-title">Get a model</h2>
+      <p>
+        Any Qwen3-VL checkpoint (2B, 4B, 8B, 32B) as safetensors. It is read once, made smaller while it streams, and
+        stored here; afterwards no network is needed.
+      </p>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          submit();
+        }}
+      >
+        <fieldset class="tabs">
+          <legend class="visually-hidden">Where from</legend>
+          {(["hub", "folder", "url"] as const).map((name) => (
+            <label key={name} class={place.value === name ? "chosen" : ""}>
+              <input
+                type="radio"
+                name="place"
+                class="visually-hidden"
+                checked={place.value === name}
+                onChange={() => {
+                  place.value = name;
+                  planned.value = undefined;
+                  problem.value = undefined;
+                }}
+              />
+              {{ hub: "Hugging Face Hub", folder: "Folder", url: "Address" }[name]}
+            </label>
+          ))}
+        </fieldset>
+        {place.value === "hub" && <HubFields />}
+        {place.value === "folder" && <FolderField />}
+        {place.value === "url" && (
+          <label class="field">
+            Address of the folder
+            <input
+              type="text"
+              inputMode="url"
+              placeholder="http://localhost:8000/Qwen3-VL-4B-Instruct/"
+              value={base.value}
+              onInput={(e) => {
+                base.value = e.currentTarget.value;
+              }}
+            />
+            <span class="hint">
+              Must answer range requests, and allow this site (CORS). This page's security policy lets it reach this
+              site, huggingface.co and localhost.
+            </span>
+          </label>
+        )}
+        <fieldset class="choices">
+          <legend>Weights</legend>
+          {SCHEME_WORDS.map(([name, label, hint]) => (
+            <label key={name}>
+              <input
+                type="radio"
+                name="scheme"
+                checked={scheme.value === name}
+                onChange={() => {
+                  scheme.value = name;
+                  planned.value = undefined;
+                }}
+              />
+              <span>
+                {label} <span class="hint">{hint}</span>
+              </span>
+            </label>
+          ))}
+        </fieldset>
+        {problem.value && (
+          <Notice kind="error">
+            <p>{problem.value}</p>
+          </Notice>
+        )}
+        {importError.value && !task && (
+          <Notice kind="error">
+            <p>{importError.value}</p>
+            <p class="hint">What was stored is kept: going on does not read it again.</p>
+          </Notice>
+        )}
+        {planning.value ? (
+          <div class="row-form">
+            <span class="stage">
+              <span class="spinner" aria-hidden="true" /> Reading the list of tensors …
+            </span>
+            <button type="button" class="quiet" onClick={cancelPlanning}>
+              Cancel
+            </button>
+          </div>
+        ) : (
+          !planned.value && (
+            <button type="submit" class="primary" disabled={task !== undefined}>
+              Show what it takes
+            </button>
+          )
+        )}
+      </form>
+      {planned.value && !task && <PlanView />}
+      {task?.kind === "import" && !models.value.some((m) => m.id === task.modelId) && (
+        <div class="plan">
+          <p>
+            <strong>{task.name}</strong>
+          </p>
+          <ProgressBar progress={task.progress} label={`Importing ${task.name}`} />
+          <button
+            type="button"
+            class="quiet"
+            disabled={task.cancelling ?? false}
+            onClick={() => cancelTask(importTask)}
+          >
+            {task.cancelling ? "Cancelling …" : "Cancel"}
+          </button>
+        </div>
+      )}
+    </section>
+  );
+}
+
+function cancelPlanning(): void {
+  const id = planning.value;
+  planning.value = undefined;
+  if (id)
+    void engine()
+      .cancel(id)
+      .catch(() => {});
+}
+
+function HubFields() {
+  return (
+    <>
+      <label class="field">
+        Model
+        <input
+          type="text"
+          spellcheck={false}
+          autocapitalize="off"
+          value={repo.value}
+          onInput={(e) => {
+            repo.value = e.currentTarget.value;
+            planned.value = undefined;
+          }}
+        />
+        <span class="hint">owner/name, or a link to its page. Reading it contacts huggingface.co.</span>
+      </label>
+      <details class="more">
+        <summary>Access token, for gated models</summary>
+        <label class="field">
+          Token
+          <input
+            type="password"
+            autocomplete="off"
+            value={token.value}
+            onInput={(e) => {
+              token.value = e.currentTarget.value;
+            }}
+          />
+        </label>
+        <label class="check">
+          <input
+            type="checkbox"
+            checked={keepToken.value}
+            onChange={(e) => {
+              keepToken.value = e.currentTarget.checked;
+            }}
+          />
+          Keep it in this browser
+        </label>
+        <p class="hint">It is sent to huggingface.co only. Unless you keep it, it is forgotten when this tab closes.</p>
+      </details>
+    </>
+  );
+}
+
+function FolderField() {
+  const [over, setOver] = useState(false);
+  const chosen = folder.value;
+  const take = (source: typeof chosen) => {
+    folder.value = source;
+    planned.value = undefined;
+    problem.value = source ? undefined : "The folder is empty.";
+  };
+  return (
+    // biome-ignore lint/a11y/noStaticElementInteractions: dropping is a second way; the picker inside is the first
+    <div
+      class={`drop-folder ${over ? "over" : ""}`}
+      onDragOver={(event) => {
+        event.preventDefault();
+        setOver(true);
+      }}
+      onDragLeave={() => setOver(false)}
+      onDrop={(event) => {
+        event.preventDefault();
+        setOver(false);
+        if (event.dataTransfer)
+          folderOfDrop(event.dataTransfer).then(take, (error) => {
+            problem.value = `The folder could not be read: ${messageOf(error)}`;
+          });
+      }}
+    >
+      <Icon name="folder" />
+      {chosen ? (
+        <p>
+          <strong>{chosen.name}</strong>: {formatCount(chosen.files.length)} files,{" "}
+          {formatBytes(chosen.files.reduce((sum, f) => sum + f.file.size, 0))}
+        </p>
+      ) : (
+        <p>Drop the folder of a checkpoint here</p>
+      )}
+      <label class="quiet button">
+        {chosen ? "Choose another" : "Choose a folder"}
+        <input
+          type="file"
+          class="visually-hidden"
+          // Not in the DOM's types: picks a folder with all that is in it.
+          {...{ webkitdirectory: true }}
+          onChange={(event) => {
+            const { files } = event.currentTarget;
+            if (files?.length) take(folderOfInput(files));
+          }}
+        />
+      </label>
+      <span class="hint">It holds config.json, tokenizer.json and the .safetensors files. Nothing is uploaded.</span>
+    </div>
+  );
+}
+
+/** What the import costs, before the first byte is written. */
+function PlanView() {
+  const { plan, source, scheme: chosen } = planned.value!;
+  const toStore = Math.max(0, plan.bytesToStore - plan.bytesAlreadyStored);
+  const tooLittle = toStore > plan.quotaFree;
+  const rows: [string, string][] = [
+    ["Parameters", formatParameters(plan.parameters)],
+    ["To read", formatBytes(plan.bytesToRead)],
+    ["To store", formatBytes(toStore)],
+    ["Free in this browser", formatBytes(plan.quotaFree)],
+    ["GPU memory for weights", formatBytes(plan.gpuWeightBytes)],
+    [`GPU memory for a context of ${formatCount(plan.contextLength)} tokens`, formatBytes(plan.gpuCacheBytes)],
+  ];
+  if (plan.bytesAlreadyStored > 0) rows.splice(3, 0, ["Already stored", formatBytes(plan.bytesAlreadyStored)]);
+  if (plan.licence) rows.push(["Licence", plan.licence]);
+  return (
+    <div class="plan" role="group" aria-label={`Import of ${plan.name}`}>
+      <h3>{plan.name}</h3>
+      <table class="facts">
+        <tbody>
+          {rows.map(([name, value]) => (
+            <tr key={name}>
+              <th scope="row">{name}</th>
+              <td>{value}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {plan.warnings.map((warning) => (
+        <Notice key={warning} kind="warning">
+          <p>{warning}</p>
+        </Notice>
+      ))}
+      {tooLittle && (
+        <Notice kind="error">
+          <p>
+            {formatBytes(toStore - plan.quotaFree)} are missing. Free space on the disk or delete a model above, or
+            choose smaller weights.
+          </p>
+        </Notice>
+      )}
+      <div class="row-form">
+        <button
+          type="button"
+          class="primary"
+          disabled={tooLittle}
+          onClick={() => {
+            planned.value = undefined;
+            void importModel(plan, source, chosen);
+          }}
+        >
+          {plan.bytesAlreadyStored > 0 ? "Go on with the import" : "Import"}
+        </button>
+        <button
+          type="button"
+          class="quiet"
+          onClick={() => {
+            planned.value = undefined;
+          }}
+        >
+          Not now
+        </button>
+      </div>
+    </div>
+  );
+}
