@@ -143,16 +143,18 @@ describe.skipIf(!SMALL_CHECKPOINT)("bad input", () => {
 
   it("a damaged shard is found by its hash and named, and importing again repairs it", async () => {
     await app.page.evaluate(async (model) => {
-      const open = indexedDB.open("tabtune-weights");
-      await new Promise((resolve) => open.addEventListener("success", resolve));
-      const store = open.result.transaction("shards", "readwrite").objectStore("shards");
-      const get = store.get([model, "data", 0]);
-      await new Promise((resolve) => get.addEventListener("success", resolve));
-      const bytes = get.result as Uint8Array;
+      const done = <T>(request: IDBRequest<T>) =>
+        new Promise<T>((resolve, reject) => {
+          request.onsuccess = () => resolve(request.result);
+          request.onerror = () => reject(request.error);
+        });
+      const database = await done(indexedDB.open("tabtune-weights"));
+      const store = (mode: IDBTransactionMode) => database.transaction("shards", mode).objectStore("shards");
+      const blob = (await done(store("readonly").get([model, "data", 0]))) as Blob;
+      const bytes = new Uint8Array(await blob.arrayBuffer());
       bytes[bytes.length >> 1]! ^= 1;
-      const put = store.put(bytes, [model, "data", 0]);
-      await new Promise((resolve) => put.addEventListener("success", resolve));
-      open.result.close();
+      await done(store("readwrite").put(new Blob([bytes]), [model, "data", 0]));
+      database.close();
     }, good);
     const outcome = await loadModel(app.page, good);
     expect(outcome.error).toBe("DamagedShard");

@@ -88,7 +88,10 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
   const requests: string[] = [];
   const errors: string[] = [];
   context.on("request", (request) => requests.push(request.url()));
-  context.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+  context.on(
+    "console",
+    (message) => message.type() === "error" && errors.push(`${message.text()} (${message.location().url})`),
+  );
   context.on("weberror", (error) => errors.push(String(error.error())));
 
   async function openTab(page?: Page): Promise<Page> {

@@ -1,19 +1,28 @@
 import type { Page } from "playwright-core";
-import type { GenerateEvent, GenerateResult, LoadedModel, ModelRecord, Sampling } from "../src/api/index.ts";
+import type {
+  GenerateEvent,
+  GenerateResult,
+  LoadedModel,
+  ModelRecord,
+  ModelSource,
+  Sampling,
+} from "../src/api/index.ts";
 
 /** How a call ended: its value, or the error's code and message. Errors lose their name on the way out of the page. */
 export type Outcome<T> = { value: T; error?: undefined } | { value?: undefined; error: string; message: string };
 
-/** Imports the checkpoint at an address, weights as they are. */
-export async function importUrl(page: Page, base: string): Promise<Outcome<ModelRecord>> {
-  return await page.evaluate(async (base): Promise<Outcome<ModelRecord>> => {
+/** Imports a checkpoint, weights as they are. */
+export async function importSource(page: Page, source: ModelSource): Promise<Outcome<ModelRecord>> {
+  return await page.evaluate(async (source): Promise<Outcome<ModelRecord>> => {
     const ignore = tabtune.callback(() => undefined);
-    return await tabtune.engine.importModel({ kind: "url", base }, "bf16", `import ${base}`, ignore).then(
+    return await tabtune.engine.importModel(source, "bf16", "import", ignore).then(
       (value) => ({ value }),
       (error: Error) => ({ error: error.name, message: error.message }),
     );
-  }, base);
+  }, source);
 }
+
+export const importUrl = (page: Page, base: string) => importSource(page, { kind: "url", base });
 
 export async function loadModel(page: Page, id: string, contextLength = 1024): Promise<Outcome<LoadedModel>> {
   return await page.evaluate(

@@ -1,5 +1,9 @@
+import { existsSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { afterEach, expect, it } from "vitest";
 import { type App, capabilities, openApp, waitForApp } from "./browser.ts";
+import { ask, importSource, loadModel } from "./engine_calls.ts";
 
 let app: App | undefined;
 afterEach(async () => {
@@ -51,23 +55,40 @@ it("explains what to do when there is no GPU adapter", async () => {
 });
 
 it("keeps every other host out, of the page and of the worker", async () => {
-  app = await openApp();
-  const answer = await app.page.evaluate(async () => {
-    const refused = async (url: string) =>
+  let reached = 0;
+  const other = createServer((_, response) => {
+    reached++;
+    response.writeHead(200, { "Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin" });
+    response.end("reached");
+  });
+  await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
+  const { port } = other.address() as AddressInfo;
+  try {
+    app = await openApp({ extraArgs: ["--host-resolver-rules=MAP other.test 127.0.0.1"] });
+    const get = async (url: string) =>
       await fetch(url).then(
         () => "fetched",
         (error: Error) => error.name,
       );
-    const worker = (url: string) =>
-      tabtune.engine.planImport({ kind: "url", base: url }, "bf16", "probe").then(
-        () => "planned",
-        (e: Error) => e.name,
-      );
-    return [await refused("https://example.com/"), await worker("https://example.com/model/")];
-  });
-  expect(answer[0]).toBe("TypeError");
-  expect(answer[1]).not.toBe("planned");
+    const worker = app.page.workers().find((w) => w.url().includes("/worker/"))!;
+    const url = `http://other.test:${port}/`;
+    expect([await app.page.evaluate(get, url), await worker.evaluate(get, url)]).toEqual(["TypeError", "TypeError"]);
+    expect(reached).toBe(0);
+    // The same server under a name that the policy allows: it was the policy that refused.
+    const local = `http://localhost:${port}/`;
+    expect([await app.page.evaluate(get, local), await worker.evaluate(get, local)]).toEqual(["fetched", "fetched"]);
+    expect(reached).toBe(2);
+  } finally {
+    other.close();
+  }
+});
+
+it("asks only its own server for anything when it is opened", async () => {
+  app = await openApp();
+  await app.page.waitForLoadState("networkidle");
+  expect(app.requests.length).toBeGreaterThan(2);
   expect(app.requests.filter((url) => !url.startsWith(app!.origin) && !/^(blob|data):/.test(url))).toEqual([]);
+  expect(await app.context.cookies()).toEqual([]);
 });
 
 it("comes up again without a network", async () => {
@@ -88,3 +109,24 @@ it("comes up again without a network", async () => {
   await waitForApp(page, app.errors);
   expect(await capabilities(page)).toMatchObject({ ok: true });
 });
+
+it.skipIf(!existsSync("public/models/demo/model.safetensors"))(
+  "answers with the demo model without a network, from the first visit on",
+  { timeout: 300_000 },
+  async () => {
+    app = await openApp({ serviceWorker: true });
+    const { page } = app;
+    const kept = () =>
+      page.evaluate(async () =>
+        (await (await caches.open("tabtune-models")).keys()).map(({ url }) => new URL(url).pathname),
+      );
+    await expect.poll(kept, { timeout: 60_000 }).toContain("/models/demo/model.safetensors");
+    await app.stopServer();
+    await page.reload();
+    await waitForApp(page, app.errors);
+    const { value } = await importSource(page, { kind: "demo" });
+    expect(value).toMatchObject({ state: "complete" });
+    expect(await loadModel(page, value!.id)).toMatchObject({ value: { id: value!.id } });
+    expect((await ask(page, { question: "Who are you?" })).value?.stats.newTokens).toBeGreaterThan(0);
+  },
+);
