@@ -28,9 +28,9 @@ export function App() {
   if (found && !found.ok) return <Unsupported missing={found} />;
   return (
     <div class="app">
-      <a class="skip" href="#message-box" onClick={skip}>
+      <button type="button" class="skip" onClick={skip}>
         Skip to the message box
-      </a>
+      </button>
       <Sidebar />
       {drawerOpen.value && (
         <button
@@ -62,10 +62,9 @@ export function App() {
   );
 }
 
-/** The address must stay: it names the conversation. */
-function skip(event: Event): void {
-  event.preventDefault();
-  document.querySelector<HTMLElement>("#message-box, #main")?.focus();
+/** Past the sidebar. No link, since the address names the conversation. */
+function skip(): void {
+  document.querySelector<HTMLElement>("#message-box, #main a, #main button")?.focus();
 }
 
 function Dialogs() {

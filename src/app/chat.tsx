@@ -11,7 +11,9 @@ import { conversation, examples, loadError, loaded, loadTask, run, runError, run
 /** The main screen: one conversation and the box to write in. */
 export function ChatScreen() {
   const { messages } = conversation.value;
-  const failed = runError.value?.chatId === conversation.value.id ? runError.value : undefined;
+  const error = runError.value?.chatId === conversation.value.id ? runError.value : undefined;
+  // A model that could not be loaded is told below, with the ways out.
+  const failed = error && error.message !== loadError.value ? error : undefined;
   const last = messages.at(-1);
   return (
     <main class="chat" id="main">
@@ -86,7 +88,6 @@ function Scroller({ children }: { children: preact.ComponentChildren }) {
     observer.observe(content);
     return () => observer.disconnect();
   }, []);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: a new turn or another conversation starts at its end
   useEffect(() => {
     following.current = true;
     ref.current!.scrollTop = ref.current!.scrollHeight;

@@ -53,13 +53,16 @@ it("brings a conversation back with its pictures, under ids of its own", async (
   expect(new Uint8Array(await picture!.blob.arrayBuffer())).toEqual(new Uint8Array([0, 255, 128, 7]));
 });
 
-const broken = async (edit: (file: Record<string, any>) => void) => {
+// biome-ignore lint/suspicious/noExplicitAny: a tree of JSON that tests break on purpose
+type Written = Record<string, any>;
+
+const broken = async (edit: (file: Written) => void) => {
   const file = JSON.parse(await (await writeConversationFile(await example())).text());
   edit(file);
   return JSON.stringify(file);
 };
 
-it.each<[string, (file: Record<string, any>) => void]>([
+it.each<[string, (file: Written) => void]>([
   ["format", (f) => (f.format = "x")],
   ["version 1", (f) => (f.version = 2)],
   ["messages", (f) => (f.messages = {})],

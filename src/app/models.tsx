@@ -13,10 +13,27 @@ export const SCHEMES = { q4a32: "4-bit, groups of 32", q4a64: "4-bit, groups of 
 export function ModelsScreen() {
   return (
     <main class="page" id="main">
+      <Importing />
       <Current />
       <Stored />
       <ImportCard />
     </main>
+  );
+}
+
+/** The import that is under way; chatting goes on meanwhile. */
+function Importing() {
+  const task = importTask.value;
+  if (task?.kind !== "import") return null;
+  return (
+    <section class="card" aria-labelledby="importing-title">
+      <h2 id="importing-title">Importing {task.name}</h2>
+      <ProgressBar progress={task.progress} label={`Importing ${task.name}`} />
+      <p class="hint">You can go on chatting. If the tab closes, the import goes on later from where it stopped.</p>
+      <button type="button" class="quiet" disabled={task.cancelling ?? false} onClick={() => cancelTask(importTask)}>
+        {task.cancelling ? "Cancelling …" : "Cancel"}
+      </button>
+    </section>
   );
 }
 
@@ -130,7 +147,8 @@ function Stored() {
 function StoredModel({ record }: { record: ModelRecord }) {
   const [asking, setAsking] = useState(false);
   const { id, name, state, bytesStored, bytesTotal } = record;
-  const task = importTask.value?.modelId === id ? importTask.value : undefined;
+  const mine = importTask.value?.modelId === id;
+  const task = mine && importTask.value?.kind === "verify" ? importTask.value : undefined;
   const busy = importTask.value !== undefined || loadTask.value !== undefined;
   const inUse = loaded.value?.id === id;
   const damaged = verified.value[id];
@@ -140,7 +158,7 @@ function StoredModel({ record }: { record: ModelRecord }) {
       <div class="model-head">
         <strong>{name}</strong>
         {inUse && <span class="badge">in use</span>}
-        {state === "importing" && !task && <span class="badge warn">not complete</span>}
+        {state === "importing" && !mine && <span class="badge warn">not complete</span>}
       </div>
       <p class="hint">
         {formatParameters(record.parameters)} parameters · {SCHEMES[record.scheme]} ·{" "}
@@ -177,7 +195,7 @@ function StoredModel({ record }: { record: ModelRecord }) {
           )}
         </Notice>
       )}
-      {!task && (
+      {!mine && (
         <div class="model-buttons">
           {state === "complete" && !inUse && (
             <button type="button" class="primary" disabled={busy} onClick={() => void useModel(id)}>

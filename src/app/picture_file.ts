@@ -1,6 +1,9 @@
 /** What a file is by its first bytes, where that is certain and is not a picture that browsers show. */
 const NOT_PICTURES: [name: string, test: (bytes: Uint8Array, text: string) => boolean][] = [
-  ["a ZIP archive (or an Office document, which is one)", (b, t) => t.startsWith("PK") && [3, 5, 7].includes(b[2] ?? 0)],
+  [
+    "a ZIP archive (or an Office document, which is one)",
+    (b, t) => t.startsWith("PK") && [3, 5, 7].includes(b[2] ?? 0),
+  ],
   ["a PDF document", (_, t) => t.startsWith("%PDF")],
   [
     "a HEIC photo, which this browser cannot show; export it as JPEG or PNG",

@@ -130,7 +130,6 @@ export function SelfTestScreen() {
               </thead>
               <tbody>
                 {shown.map((row, i) => (
-                  // biome-ignore lint/suspicious/noArrayIndexKey: rows only grow at the end
                   <Row key={i} row={row} />
                 ))}
               </tbody>

@@ -14,7 +14,6 @@ export function Composer() {
   const elsewhere = run.value !== undefined && !runHere.value;
   const chatId = conversation.value.id;
   // A phone would open its keyboard over the page; there the visitor taps first.
-  // biome-ignore lint/correctness/useExhaustiveDependencies: another conversation, another focus
   useEffect(() => {
     if (matchMedia("(pointer: fine)").matches) box.current?.focus();
   }, [chatId]);

@@ -43,7 +43,6 @@ export function GroundingView({ text, pictures }: { text: string; pictures: Pict
           </summary>
           <ul>
             {marks.map((mark, i) => (
-              // biome-ignore lint/suspicious/noArrayIndexKey: marks have no identity but their order
               <li key={i}>{describeMark(mark, i)}</li>
             ))}
           </ul>
@@ -68,7 +67,6 @@ export function MarkedPicture({ picture, marks }: { picture: Picture; marks: Mar
         {marks.map((mark, i) =>
           mark.kind === "box" ? (
             <rect
-              // biome-ignore lint/suspicious/noArrayIndexKey: marks have no identity but their order
               key={i}
               x={1000 * mark.x1}
               y={1000 * mark.y1}
@@ -83,7 +81,6 @@ export function MarkedPicture({ picture, marks }: { picture: Picture; marks: Mar
         const { left, top } = place(mark);
         return (
           <span
-            // biome-ignore lint/suspicious/noArrayIndexKey: marks have no identity but their order
             key={i}
             class={`mark ${mark.kind} ${top < 0.06 ? "low" : ""} ${left > 0.75 ? "left" : ""}`}
             style={{ left: `${100 * left}%`, top: `${100 * top}%`, "--hue": `${hues.get(mark.label)}` }}

@@ -54,7 +54,6 @@ export function Header() {
 function Title() {
   const [editing, setEditing] = useState(false);
   const { id, title, messages } = conversation.value;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: another conversation ends the editing
   useEffect(() => setEditing(false), [id]);
   if (messages.length === 0) return <p class="title">New chat</p>;
   if (!editing)

@@ -3,13 +3,13 @@ import { useRef, useState } from "preact/hooks";
 import type { ImportPlan, ModelRecord, ModelSource, WeightScheme } from "../../api/index.ts";
 import { isError } from "../../errors.ts";
 import { folderOfDrop, folderOfInput, parseHubName } from "../actions/folder.ts";
-import { cancelTask, DEMO_SCHEME, importModel, planImport } from "../actions/models.ts";
+import { DEMO_SCHEME, importModel, planImport } from "../actions/models.ts";
 import { messageOf } from "../actions/notices.ts";
 import { readSetting, writeSetting } from "../actions/settings.ts";
 import { engine } from "../engine_link.ts";
 import { formatBytes, formatCount, formatParameters } from "../format.ts";
-import { type ImportOrigin, importError, importTask, models } from "../state.ts";
-import { Notice, ProgressBar } from "./controls.tsx";
+import { type ImportOrigin, importError, importTask } from "../state.ts";
+import { Notice } from "./controls.tsx";
 import { Icon } from "./icons.tsx";
 
 type Place = "hub" | "folder" | "url";
@@ -202,22 +202,6 @@ export function ImportCard() {
         )}
       </form>
       {planned.value && !task && <PlanView />}
-      {task?.kind === "import" && !models.value.some((m) => m.id === task.modelId) && (
-        <div class="plan">
-          <p>
-            <strong>{task.name}</strong>
-          </p>
-          <ProgressBar progress={task.progress} label={`Importing ${task.name}`} />
-          <button
-            type="button"
-            class="quiet"
-            disabled={task.cancelling ?? false}
-            onClick={() => cancelTask(importTask)}
-          >
-            {task.cancelling ? "Cancelling …" : "Cancel"}
-          </button>
-        </div>
-      )}
     </section>
   );
 }
@@ -346,7 +330,7 @@ function PlanView() {
   if (plan.bytesAlreadyStored > 0) rows.splice(3, 0, ["Already stored", formatBytes(plan.bytesAlreadyStored)]);
   if (plan.licence) rows.push(["Licence", plan.licence]);
   return (
-    <div class="plan" role="group" aria-label={`Import of ${plan.name}`}>
+    <section class="plan" aria-label={`Import of ${plan.name}`}>
       <h3>{plan.name}</h3>
       <table class="facts">
         <tbody>
@@ -393,6 +377,6 @@ function PlanView() {
           Not now
         </button>
       </div>
-    </div>
+    </section>
   );
 }

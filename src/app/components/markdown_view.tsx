@@ -11,7 +11,6 @@ export function MarkdownView({ text }: { text: string }) {
     <div class="markdown" onClick={copyCode}>
       {blocks.map((html, i) => (
         // Blocks only grow at the end, so their place is their identity.
-        // biome-ignore lint/suspicious/noArrayIndexKey: see above
         <Block key={i} html={html} />
       ))}
     </div>
@@ -20,7 +19,6 @@ export function MarkdownView({ text }: { text: string }) {
 
 function Block({ html }: { html: string }) {
   const safe = useMemo(() => ({ __html: sanitize(html) }), [html]);
-  // biome-ignore lint/security/noDangerouslySetInnerHtml: markdown.ts escapes, sanitize.ts filters
   return <div class="block" dangerouslySetInnerHTML={safe} />;
 }
 

@@ -112,7 +112,6 @@ function SamplingFields({ values }: { values: Sampling }) {
       <label class="switch">
         <input
           type="checkbox"
-          role="switch"
           checked={greedy}
           onChange={(event) => {
             if (event.currentTarget.checked) setBefore(values.temperature);

@@ -14,6 +14,7 @@ import {
   conversations,
   dialog,
   drawerOpen,
+  importTask,
   run,
   type Screen,
   screen,
@@ -77,15 +78,23 @@ function ScreenLink(props: { name: Screen; icon: IconName; href: string; label: 
     >
       <Icon name={props.icon} />
       {props.label}
+      {props.name === "models" && <ImportShare />}
     </a>
   );
+}
+
+/** How far an import is, visible from every screen. */
+function ImportShare() {
+  const task = importTask.value;
+  if (task?.kind !== "import") return null;
+  const { bytesDone = 0, bytesTotal = 0 } = task.progress ?? {};
+  return <span class="badge">importing {bytesTotal ? Math.floor((100 * bytesDone) / bytesTotal) : 0} %</span>;
 }
 
 function Conversations() {
   const [words, setWords] = useState("");
   const [found, setFound] = useState<Set<string> | undefined>(undefined);
   const all = conversations.value;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: searched anew when the list changes
   useEffect(() => {
     setFound(undefined);
     if (words.trim() === "") return;

@@ -16,6 +16,8 @@ export function Stats({ stats }: { stats: GenerateStats }) {
   if (stats.encodeMilliseconds > 0)
     items.push(["pictures", formatDuration(stats.encodeMilliseconds), "Time for encoding new pictures"]);
   items.push(["tokens", formatCount(stats.newTokens), "Tokens of the answer"]);
+  const context = `${formatCount(stats.contextUsed)} of ${formatCount(stats.contextLength)}`;
+  items.push(["context", context, "Tokens of the whole conversation, of those that fit"]);
   return (
     <dl class="stats">
       {items.map(([name, value, hint]) => (

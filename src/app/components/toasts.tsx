@@ -22,6 +22,7 @@ function ToastView({ toast }: { toast: Toast }) {
   const hold = () => holdToast(toast.id, undefined);
   const release = () => holdToast(toast.id, 4_000);
   return (
+    // biome-ignore lint/a11y/noStaticElementInteractions: it has a role; touching it only keeps it from going away
     <div
       class={`toast ${toast.kind}`}
       role={toast.kind === "error" ? "alert" : "status"}
