@@ -8,6 +8,8 @@ export interface PeakMemory {
   javascript: number;
   /** Anonymous resident memory of the largest renderer process: everything the tab holds, an upper bound of the former. */
   renderer: number;
+  /** The same of Chromium's main process, through which stored shards pass. */
+  browser: number;
   /** All GPU memory in use on the first GPU by nvidia-smi; 0 where there is none. */
   gpu: number;
   samples: number;
@@ -21,15 +23,21 @@ export function gpuMemory(): number {
   return out.status === 0 ? Number.parseInt(out.stdout, 10) * 2 ** 20 : 0;
 }
 
-/** Anonymous resident bytes of the largest Chromium renderer; 0 outside Linux. */
-function rendererMemory(): number {
-  if (process.platform !== "linux") return 0;
-  let largest = 0;
+/** Anonymous resident bytes of the largest Chromium renderer and of the largest main process; 0 outside Linux. */
+function processMemory(): { renderer: number; browser: number } {
+  const largest = { renderer: 0, browser: 0 };
+  if (process.platform !== "linux") return largest;
   for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name)))
     try {
-      if (!readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("--type=renderer")) continue;
+      const command = readFileSync(`/proc/${pid}/cmdline`, "utf8");
+      if (!command.includes("--user-data-dir=") && !command.includes("--type=")) continue;
+      const kind = command.includes("--type=renderer")
+        ? "renderer"
+        : command.includes("--type=")
+          ? undefined
+          : "browser";
       const anonymous = readFileSync(`/proc/${pid}/status`, "utf8").match(/RssAnon:\s+(\d+) kB/)?.[1];
-      largest = Math.max(largest, Number(anonymous ?? 0) * 1024);
+      if (kind) largest[kind] = Math.max(largest[kind], Number(anonymous ?? 0) * 1024);
     } catch {
       // The process ended in between.
     }
@@ -47,7 +55,7 @@ const heapBytes = (heap: HeapUsage) =>
 /** Samples memory a few times a second until stopped. Attach before the page's worker does anything large. */
 export async function watchMemory(page: Page, milliseconds = 250): Promise<{ stop: () => Promise<PeakMemory> }> {
   const session = await page.context().newCDPSession(page);
-  const peak: PeakMemory = { javascript: 0, renderer: 0, gpu: 0, samples: 0 };
+  const peak: PeakMemory = { javascript: 0, renderer: 0, browser: 0, gpu: 0, samples: 0 };
   /** The last answer of each worker, by its session; workers answer when they next pause. */
   const workers = new Map<string, number>();
   session.on("Target.attachedToTarget", ({ sessionId }) => workers.set(sessionId, 0));
@@ -71,7 +79,9 @@ export async function watchMemory(page: Page, milliseconds = 250): Promise<{ sto
         peak.javascript,
         [...workers.values()].reduce((sum, bytes) => sum + bytes, own),
       );
-      peak.renderer = Math.max(peak.renderer, rendererMemory());
+      const { renderer, browser } = processMemory();
+      peak.renderer = Math.max(peak.renderer, renderer);
+      peak.browser = Math.max(peak.browser, browser);
       peak.gpu = Math.max(peak.gpu, gpuMemory());
       peak.samples++;
       await new Promise((resolve) => setTimeout(resolve, milliseconds));
