@@ -2,7 +2,7 @@ import type { DebugForward } from "../src/api/debug_protocol.ts";
 import { largestDifference, type Reference, relativeL2, same } from "./reference.ts";
 
 /** Pixel values in normalised units, absolute; the rest relative L2. Issue "Chat", section "How it is proved". */
-export const TOLERANCE = { pixelValues: 1e-3, vision: 1e-4, hidden: 1e-4, logits: 1e-4 };
+const TOLERANCE = { pixelValues: 1e-3, vision: 1e-4, hidden: 1e-4, logits: 1e-4 };
 
 export interface CaseReport {
   case: string;

@@ -106,7 +106,12 @@ class Worker {
     } catch (error) {
       const found = error instanceof Error ? error.message : String(error);
       const reason = !navigator.gpu ? "no-webgpu" : found.includes("refused") ? "limits" : "no-adapter";
-      return { ok: false, reason, found, remedy: "Use a current Chrome or Edge, or Safari 26, on a computer with a GPU." };
+      return {
+        ok: false,
+        reason,
+        found,
+        remedy: "Use a current Chrome or Edge, or Safari 26, on a computer with a GPU.",
+      };
     }
   }
 
@@ -151,11 +156,19 @@ class Worker {
     this.#loaded = { id, options, engine };
   }
 
-  async generate(request: GenerateRequest, taskId: string, onEvent: (event: GenerateEvent) => void): Promise<GenerateResult> {
+  async generate(
+    request: GenerateRequest,
+    taskId: string,
+    onEvent: (event: GenerateEvent) => void,
+  ): Promise<GenerateResult> {
     return await this.task(taskId, (signal) => this.exclusively(() => this.#answer(request, signal, onEvent)));
   }
 
-  async #answer(request: GenerateRequest, signal: AbortSignal, onEvent: (event: GenerateEvent) => void): Promise<GenerateResult> {
+  async #answer(
+    request: GenerateRequest,
+    signal: AbortSignal,
+    onEvent: (event: GenerateEvent) => void,
+  ): Promise<GenerateResult> {
     const { sampling } = request;
     const { prompt, pictures } = await this.engine.chat.prompt(chatMessages(request));
     onEvent({ type: "pictures", pictures });
@@ -194,7 +207,10 @@ class Worker {
       } catch (error) {
         if (!isError(error, "DeviceLost") || attempt >= RECOVERIES || signal.aborted) throw error;
         await this.recover(signal);
-        onEvent({ type: "recovered", message: "The GPU was reset. The model was loaded again and the answer goes on." });
+        onEvent({
+          type: "recovered",
+          message: "The GPU was reset. The model was loaded again and the answer goes on.",
+        });
       }
     }
   }
@@ -206,7 +222,8 @@ function chatMessages({ messages, pictures }: Pick<GenerateRequest, "messages" |
     parts: parts.map((part) => {
       if (part.type === "text") return part;
       const picture = pictures.find((p) => p.id === part.pictureId);
-      if (!picture) throw new TabTuneError("BadInput", `A message shows a picture (${part.pictureId}) that was not sent along.`);
+      if (!picture)
+        throw new TabTuneError("BadInput", `A message shows a picture (${part.pictureId}) that was not sent along.`);
       return { type: "image" as const, picture };
     }),
   }));
@@ -272,5 +289,3 @@ const api: EngineApi = {
 };
 
 Comlink.expose(Object.assign(api, new DebugSide(worker).methods()));
-
-export type { Worker };

@@ -1,16 +1,27 @@
-import { importModel, planImport } from "../engine/index.ts";
+import { type Engine, importModel, planImport } from "../engine/index.ts";
 import { HttpFileSet } from "../formats/index.ts";
-import type { Slice } from "../gpu/index.ts";
+import type { Gpu, Slice } from "../gpu/index.ts";
 import { expandPrompt, parseConfig, prepareImage, prepareVideo, ropePositions, weightSlots } from "../models/index.ts";
 import { decodeImage } from "../processor/index.ts";
 import type { DebugApi, DebugForward, DebugRequest } from "./debug_protocol.ts";
-import type { Worker } from "./worker.ts";
+
+/** The part of the worker that tests reach into. */
+interface Host {
+  readonly engine: Engine;
+  gpu(): Promise<Gpu>;
+  load(
+    id: string,
+    options: { contextLength: number; cacheType: "f32" | "f16" },
+    taskId: string,
+    onProgress: () => void,
+  ): Promise<unknown>;
+}
 
 /** What tests and the parity command use: intermediate results as they are, and a device that is lost on demand. */
 export class DebugSide {
-  #worker: Worker;
+  #worker: Host;
 
-  constructor(worker: Worker) {
+  constructor(worker: Host) {
     this.#worker = worker;
   }
 
@@ -60,7 +71,13 @@ export class DebugSide {
     const { gpu, model, config } = this.#worker.engine;
     const { expanded, seen } = await this.#inputs(request);
     const taken: { name: string; buffer: Slice; count: number }[] = [];
-    const tap = (program: { copy(from: Slice, to: Slice, bytes: number): void }, name: string, from: Slice, rows: number, cols: number) => {
+    const tap = (
+      program: { copy(from: Slice, to: Slice, bytes: number): void },
+      name: string,
+      from: Slice,
+      rows: number,
+      cols: number,
+    ) => {
       const buffer = gpu.storage("debug", name, rows * cols * 4);
       program.copy(from, buffer, rows * cols * 4);
       taken.push({ name, buffer, count: rows * cols });
@@ -69,9 +86,14 @@ export class DebugSide {
     const logits = gpu.storage("debug", "logits", count * config.text.vocabSize * 4);
     const features: Awaited<ReturnType<typeof model.vision.encode>>[] = [];
     for (const { pixels, grid } of seen) features.push(await model.vision.encode(pixels, grid, { tap }));
-    const { positions, delta } = ropePositions(expanded.ids, seen.map((s) => s.grid), config);
+    const { positions, delta } = ropePositions(
+      expanded.ids,
+      seen.map((s) => s.grid),
+      config,
+    );
     const quads = new Uint32Array(4 * count);
-    for (let i = 0; i < count; i++) quads.set([positions[3 * i]!, positions[3 * i + 1]!, positions[3 * i + 2]!, i], 4 * i);
+    for (let i = 0; i < count; i++)
+      quads.set([positions[3 * i]!, positions[3 * i + 1]!, positions[3 * i + 2]!, i], 4 * i);
     const images = expanded.images.flatMap(({ runs }, n) => {
       let first = 0;
       return runs.map(({ start, tokens }) => {
@@ -95,7 +117,10 @@ export class DebugSide {
       inputIds: [...expanded.ids],
       pixelValues: concatenate(seen.map((s) => s.pixels)),
       grid: seen.map((s) => [...s.grid]),
-      positionIds: Int32Array.from({ length: 3 * count }, (_, i) => positions[3 * (i % count) + Math.floor(i / count)]!),
+      positionIds: Int32Array.from(
+        { length: 3 * count },
+        (_, i) => positions[3 * (i % count) + Math.floor(i / count)]!,
+      ),
       ropeDelta: delta,
       visionHidden: await read("vision"),
       visionMerged: await read("merged"),
@@ -113,7 +138,7 @@ export class DebugSide {
     const { expanded, seen } = await this.#inputs(request);
     const generated: number[] = [];
     const images = expanded.images.map((image, i) => ({
-      ...image,
+      runs: image.runs,
       grid: seen[i]!.grid,
       key: `debug ${Math.random()}`,
       pixels: async () => seen[i]!.pixels,

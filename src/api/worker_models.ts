@@ -11,7 +11,15 @@ import {
 import { BlobFileSet, type Checkpoint, type FileSet, HttpFileSet, openHub } from "../formats/index.ts";
 import type { Gpu } from "../gpu/index.ts";
 import { gpuWeightBytes, parseConfig, weightSlots } from "../models/index.ts";
-import type { ImportPlan, LoadedModel, LoadOptions, ModelRecord, ModelSource, Progress, WeightScheme } from "./protocol.ts";
+import type {
+  ImportPlan,
+  LoadedModel,
+  LoadOptions,
+  ModelRecord,
+  ModelSource,
+  Progress,
+  WeightScheme,
+} from "./protocol.ts";
 import { EncoderPool } from "./worker_pool.ts";
 
 /** Where the embedded demo model lies, next to the app itself. */
@@ -23,7 +31,10 @@ type OnProgress = (progress: Progress) => void;
 
 /** The page's own address; a worker's script lies below it. Set by the page's first call through the worker's name. */
 function appBase(): URL {
-  return new URL(import.meta.env.BASE_URL, import.meta.env.DEV ? self.location.origin : new URL("..", self.location.href));
+  return new URL(
+    import.meta.env.BASE_URL,
+    import.meta.env.DEV ? self.location.origin : new URL("..", self.location.href),
+  );
 }
 
 /** Opens the files of a source; nothing but names and small files is read. */
@@ -52,7 +63,12 @@ async function planJob(source: ModelSource, scheme: WeightScheme, signal: AbortS
 }
 
 /** What an import would cost, before any weight is read. */
-export async function planOf(gpu: Gpu, source: ModelSource, scheme: WeightScheme, signal: AbortSignal): Promise<ImportPlan> {
+export async function planOf(
+  gpu: Gpu,
+  source: ModelSource,
+  scheme: WeightScheme,
+  signal: AbortSignal,
+): Promise<ImportPlan> {
   const job = await planJob(source, scheme, signal);
   const memory = planMemory(gpu, parseConfig(job.manifest.config), {});
   return {

@@ -16,7 +16,10 @@ export class EncoderPool {
   constructor(cores = navigator.hardwareConcurrency || 2) {
     this.parallel = Math.max(1, Math.min(MAX_WORKERS, cores - 1));
     for (let i = 0; i < this.parallel; i++) {
-      const worker = new Worker(new URL("./worker_encoder.ts", import.meta.url), { type: "module", name: `quantizer ${i}` });
+      const worker = new Worker(new URL("./worker_encoder.ts", import.meta.url), {
+        type: "module",
+        name: `quantizer ${i}`,
+      });
       const remote = Comlink.wrap<EncoderApi>(worker);
       this.#workers.push({ worker, remote });
       this.#idle.push(remote);
@@ -25,7 +28,8 @@ export class EncoderPool {
 
   /** Rejects with the encoder's own error: NaN weights, values that a scheme cannot hold. */
   async encode(job: EncodeJob): Promise<EncodedRows> {
-    const remote = this.#idle.pop() ?? (await new Promise<Comlink.Remote<EncoderApi>>((resolve) => this.#waiting.push(resolve)));
+    const remote =
+      this.#idle.pop() ?? (await new Promise<Comlink.Remote<EncoderApi>>((resolve) => this.#waiting.push(resolve)));
     try {
       // The read is a buffer of its own unless it is a part of a larger one; only the former can be handed over.
       const whole = job.raw.byteLength === job.raw.buffer.byteLength;

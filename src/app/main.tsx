@@ -8,8 +8,7 @@ import { linkEngine } from "./engine_link.ts";
 
 async function main(): Promise<void> {
   restoreTheme();
-  const fake = import.meta.env.DEV && location.search.includes("fake");
-  const engine = fake ? (await import("./fake_engine.ts")).fakeEngine() : startEngine();
+  const engine = startEngine();
   linkEngine(engine);
   const root = document.querySelector("#app")!;
   root.replaceChildren();

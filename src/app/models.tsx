@@ -7,7 +7,7 @@ import { ImportCard, resume } from "./components/import_card.tsx";
 import { formatBytes, formatCount, formatParameters } from "./format.ts";
 import { importOrigins, importTask, loadError, loaded, loadTask, models, storage, verified } from "./state.ts";
 
-export const SCHEMES = { q4a32: "4-bit, groups of 32", q4a64: "4-bit, groups of 64", bf16: "16-bit, as in the file" };
+const SCHEMES = { q4a32: "4-bit, groups of 32", q4a64: "4-bit, groups of 64", bf16: "16-bit, as in the file" };
 
 /** Choosing, importing, checking and deleting models. */
 export function ModelsScreen() {

@@ -3,13 +3,20 @@ import {
   expandPrompt,
   type Grid,
   imageSize,
+  type ProcessorConfig,
   parseGenerationConfig,
   parseProcessorConfig,
   prepareImage,
-  type ProcessorConfig,
   type Qwen3VLConfig,
 } from "../models/index.ts";
-import { decodeImage, findChatTemplate, renderChat, type StreamDecoder, type TemplateMessage, Tokenizer } from "../processor/index.ts";
+import {
+  decodeImage,
+  findChatTemplate,
+  renderChat,
+  type StreamDecoder,
+  type TemplateMessage,
+  Tokenizer,
+} from "../processor/index.ts";
 import type { Prompt, PromptImage } from "./prompt.ts";
 
 /** A turn as the chat template takes it; pictures stand where they are in the turn. */
@@ -63,7 +70,10 @@ export class ChatFormat {
     this.#config = config;
     const tokenizer = texts["tokenizer.json"];
     if (tokenizer === undefined) {
-      throw new TabTuneError("BadCheckpoint", "tokenizer.json is missing: a text tokenizer is needed to talk with the model.");
+      throw new TabTuneError(
+        "BadCheckpoint",
+        "tokenizer.json is missing: a text tokenizer is needed to talk with the model.",
+      );
     }
     this.tokenizer = Tokenizer.from(tokenizer, texts["tokenizer_config.json"]);
     this.#template = findChatTemplate(texts);
@@ -128,8 +138,7 @@ export class ChatFormat {
       const source = sources[i]!;
       const seen = pictures[i]!;
       return {
-        start: image.start,
-        tokens: image.tokens,
+        runs: image.runs,
         grid: seen.grid,
         key: `${source.id}@${seen.resizedWidth}x${seen.resizedHeight}`,
         pixels: async () => {

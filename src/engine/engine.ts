@@ -81,7 +81,9 @@ export class Engine {
       }
       const { model, used } = await fitCache(gpu, config, weights, plan);
       if (used.capacity < plan.capacity) {
-        notes.push(`The context is ${used.capacity} tokens: the cache for ${plan.capacity} did not fit this GPU's memory.`);
+        notes.push(
+          `The context is ${used.capacity} tokens: the cache for ${plan.capacity} did not fit this GPU's memory.`,
+        );
       }
       plan = used;
       const { patchSize } = config.vision;

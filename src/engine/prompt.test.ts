@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { commonPrefix, type Prompt, tokenKeys } from "./prompt.ts";
 
 const pixels = async () => new Float32Array();
-const image = (start: number, key: string) => ({ start, tokens: 2, grid: [1, 2, 4] as const, key, pixels });
+const image = (start: number, key: string) => ({ runs: [{ start, tokens: 2 }], grid: [1, 2, 4] as const, key, pixels });
 const PAD = 9;
 
 describe("reuse of a cached prompt", () => {

@@ -2,9 +2,8 @@ import type { Grid } from "../models/index.ts";
 
 /** A picture's place in a prompt. */
 export interface PromptImage {
-  /** Index of its first image token, and how many there are. */
-  start: number;
-  tokens: number;
+  /** Where its tokens stand: one run for a picture, one for each temporal group of a video. */
+  runs: readonly { start: number; tokens: number }[];
   grid: Grid;
   /** Content hash and size: equal keys mean equal features. */
   key: string;
@@ -23,8 +22,9 @@ export type TokenKey = number | string;
 
 export function tokenKeys(prompt: Prompt): TokenKey[] {
   const keys: TokenKey[] = [...prompt.ids];
-  for (const { start, tokens, key } of prompt.images) {
-    for (let i = 0; i < tokens; i++) keys[start + i] = `${key}:${i}`;
+  for (const { runs, key } of prompt.images) {
+    let row = 0;
+    for (const { start, tokens } of runs) for (let i = 0; i < tokens; i++) keys[start + i] = `${key}:${row++}`;
   }
   return keys;
 }

@@ -65,7 +65,11 @@ export class Session {
    * so that an answer can be continued after a lost device.
    * Throws `ContextFull`, `OutOfMemory`, `DeviceLost`; a fired signal resolves with finish "cancelled".
    */
-  async generate(prompt: Prompt, generated: number[], options: GenerateOptions): Promise<{ finish: Finish; times: GenerateTimes }> {
+  async generate(
+    prompt: Prompt,
+    generated: number[],
+    options: GenerateOptions,
+  ): Promise<{ finish: Finish; times: GenerateTimes }> {
     const { capacity } = this.#model.language;
     const started = performance.now();
     const times: GenerateTimes = {
@@ -124,12 +128,14 @@ export class Session {
       for (let i = from; i < to; i++) {
         chunk.positions.set([positions[3 * i]!, positions[3 * i + 1]!, positions[3 * i + 2]!, i], 4 * (i - from));
       }
-      for (const { start, tokens, key } of prompt.images) {
-        const first = Math.max(from, start);
-        const last = Math.min(to, start + tokens);
-        if (first >= last) continue;
-        const at = Uint32Array.from({ length: last - first }, (_, i) => first + i - from);
-        chunk.images.push({ features: images.get(key)!, first: first - start, at });
+      for (const { runs, key } of prompt.images) {
+        let row = 0;
+        for (const { start, tokens } of runs) {
+          const [first, last] = [Math.max(from, start), Math.min(to, start + tokens)];
+          const at = Uint32Array.from({ length: Math.max(0, last - first) }, (_, i) => first + i - from);
+          if (at.length > 0) chunk.images.push({ features: images.get(key)!, first: row + first - start, at });
+          row += tokens;
+        }
       }
       const { signal } = options;
       await this.#model.language.prefill(chunk, { last: to === keys.length, ...(signal ? { signal } : {}) });
@@ -141,7 +147,7 @@ export class Session {
 
   /** Features of every picture that has a token beyond the reused prefix; encodes what is not cached. */
   async #encodeMissing(prompt: Prompt, reused: number, options: GenerateOptions): Promise<Map<string, ImageFeatures>> {
-    const needed = prompt.images.filter(({ start, tokens }) => start + tokens > reused);
+    const needed = prompt.images.filter(({ runs }) => runs.some(({ start, tokens }) => start + tokens > reused));
     const found = new Map<string, ImageFeatures>();
     for (const { key } of needed) {
       const features = this.#features.get(key);
@@ -229,17 +235,20 @@ export class Session {
     };
 
     submit(1, true);
-    while (pending.length > 0) {
+    for (;;) {
       // Keep the queue filled while something may still come: token loop and read-back overlap.
       while (finish === undefined && pending.length < IN_FLIGHT && submitted < room && read > 0) {
         submit(Math.min(this.#batch(), room - submitted), false);
       }
-      const { count, result } = pending.shift()!;
+      const next = pending.shift();
+      if (!next) break;
+      const { count, result } = next;
       const { ids, picked, done } = await result;
       const now = performance.now();
       if (finish !== undefined) continue;
       const fresh = Array.from(ids.subarray(0, Math.min(count, picked - base - read)));
-      if (read > 0 && fresh.length > 0) this.#milliseconds = 0.7 * this.#milliseconds + (0.3 * (now - lastAt)) / fresh.length;
+      if (read > 0 && fresh.length > 0)
+        this.#milliseconds = 0.7 * this.#milliseconds + (0.3 * (now - lastAt)) / fresh.length;
       if (read === 0) firstAt = now;
       lastAt = now;
       read += fresh.length;
@@ -252,8 +261,7 @@ export class Session {
           "BadCheckpoint",
           "The model produced numbers that are not finite. The weights are damaged, or this device computes wrongly: run the self-test, then verify the model.",
         );
-      }
-      else if (done === 1 || stopped) finish = "stop";
+      } else if (done === 1 || stopped) finish = "stop";
       else if (options.signal?.aborted) finish = "cancelled";
       else if (read >= room) finish = base + read >= options.maxTokens ? "length" : "context";
     }
@@ -297,4 +305,3 @@ export class Session {
     this.#staging = [];
   }
 }
-

@@ -18,7 +18,6 @@ export interface Kernel {
   layout: GPUBindGroupLayout;
 }
 
-
 export interface DeviceOptions {
   /** Features to leave out, for tests of the portable tier. */
   without?: string[];
@@ -173,7 +172,13 @@ export class Gpu {
   }
 
   write(target: Slice, data: ArrayBufferView<ArrayBuffer>, byteOffset = 0): void {
-    this.device.queue.writeBuffer(target.buffer, target.offset + byteOffset, data.buffer, data.byteOffset, data.byteLength);
+    this.device.queue.writeBuffer(
+      target.buffer,
+      target.offset + byteOffset,
+      data.buffer,
+      data.byteOffset,
+      data.byteLength,
+    );
   }
 
   /** A storage buffer that holds a copy of `data`. */

@@ -54,7 +54,12 @@ export class Bench {
   }
 
   /** A random matrix in a scheme, with the values that its bits stand for. Blocks of at most `blockRows` rows. */
-  matrix(scheme: Matrix["scheme"], rows: number, cols: number, blockRows = rows): { matrix: Matrix; values: Float64Array } {
+  matrix(
+    scheme: Matrix["scheme"],
+    rows: number,
+    cols: number,
+    blockRows = rows,
+  ): { matrix: Matrix; values: Float64Array } {
     const group = scheme === "q4a64" ? 64 : scheme === "q4a32" ? 32 : 8;
     const padded = Math.ceil(cols / group) * group;
     const rowWords = scheme === "bf16" ? padded / 2 : padded / 8;

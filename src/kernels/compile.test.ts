@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { Gpu, Program } from "../gpu/index.ts";
+import { allCases } from "./all_cases.ts";
 import { Bench } from "./case.ts";
-import { allCases } from "./harness.ts";
 
 /** Dawn for Node, when the optional package `webgpu` could be installed on this machine. */
 async function dawn(): Promise<GPU | undefined> {
@@ -22,7 +22,10 @@ const gpuEntry = await dawn();
 describe.skipIf(!gpuEntry)("every shader variant compiles (skipped where the package webgpu has no binary)", () => {
   for (const subgroups of [true, false]) {
     it(`${subgroups ? "with" : "without"} subgroups`, async () => {
-      const gpu = await Gpu.open({ gpu: gpuEntry!, ...(subgroups ? {} : { without: ["subgroups"], defaultLimits: true }) });
+      const gpu = await Gpu.open({
+        gpu: gpuEntry!,
+        ...(subgroups ? {} : { without: ["subgroups"], defaultLimits: true }),
+      });
       expect(gpu.variants.subgroups).toBe(subgroups);
       for (const c of allCases) {
         const bench = new Bench(gpu);

@@ -1,32 +1,10 @@
 import { throwIfCancelled } from "../errors.ts";
 import { Program } from "../gpu/index.ts";
-import { attentionCases } from "./attention.cases.ts";
+import { allCases } from "./all_cases.ts";
 import { Bench, type KernelCase } from "./case.ts";
-import { embeddingCases } from "./embedding.cases.ts";
-import { interpolateCases } from "./interpolate.cases.ts";
-import { layerNormCases } from "./layer_norm.cases.ts";
-import { matmulCases } from "./matmul.cases.ts";
-import { rmsNormCases } from "./rms_norm.cases.ts";
-import { openF16, ropeCases } from "./rope.cases.ts";
-import { sampleCases } from "./sample.cases.ts";
-import { scatterCases } from "./scatter.cases.ts";
+import { openF16 } from "./rope.cases.ts";
 import type { Gpu } from "./source.ts";
-import { swigluCases } from "./swiglu.cases.ts";
 import { type Ceilings, measureCeilings, timeProgram } from "./timing.ts";
-
-/** Every case of every kernel: the one list that tests, times and shows kernels. */
-export const allCases: readonly KernelCase[] = [
-  ...matmulCases,
-  ...attentionCases,
-  ...ropeCases,
-  ...rmsNormCases,
-  ...layerNormCases,
-  ...swigluCases,
-  ...embeddingCases,
-  ...scatterCases,
-  ...interpolateCases,
-  ...sampleCases,
-];
 
 /** Outcome of one case. `error` is the largest relative L2 error of its outputs. */
 export interface CaseResult {
@@ -80,7 +58,11 @@ async function runCase(gpu: Gpu, c: KernelCase, ceilings: Ceilings | undefined):
     for (const { slice, expected, type } of built.outputs) {
       const words = await gpu.read(slice, (type === "f16" ? 2 : 4) * expected.length);
       const actual =
-        type === "u32" ? new Uint32Array(words) : type === "f16" ? openF16(new Uint32Array(words)) : new Float32Array(words);
+        type === "u32"
+          ? new Uint32Array(words)
+          : type === "f16"
+            ? openF16(new Uint32Array(words))
+            : new Float32Array(words);
       result.error = Math.max(result.error, relativeError(actual, expected));
     }
     result.pass = result.error <= c.tolerance;
@@ -153,7 +135,9 @@ export async function quickCheck(gpu: Gpu): Promise<{ notes: string[]; failures:
   const names = [...new Set(failures.map((f) => f.kernel))].join(", ");
   const left = await check();
   return {
-    notes: left.length ? [] : [`${names} computed wrongly here with subgroup operations; the portable version is used.`],
+    notes: left.length
+      ? []
+      : [`${names} computed wrongly here with subgroup operations; the portable version is used.`],
     failures: left,
   };
 }

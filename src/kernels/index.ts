@@ -1,6 +1,6 @@
 export { attention, DECODE_SLICE, decodeAttention, decodeScratchBytes } from "./attention.ts";
 export { embedding } from "./embedding.ts";
-export { type CaseResult, type HarnessOptions, type HarnessSummary, quickCheck, runCases } from "./harness.ts";
+export { quickCheck, runCases } from "./harness.ts";
 export { interpolate } from "./interpolate.ts";
 export { layerNorm } from "./layer_norm.ts";
 export { type Matrix, type MatrixBlock, matmul } from "./matmul.ts";
@@ -8,5 +8,4 @@ export { rmsNorm } from "./rms_norm.ts";
 export { type CacheType, rope } from "./rope.ts";
 export { packSampleSettings, type SampleSettings, type SampleState, sample } from "./sample.ts";
 export { scatter } from "./scatter.ts";
-export { fold, type Scheme } from "./source.ts";
 export { swiglu } from "./swiglu.ts";

@@ -19,7 +19,8 @@ function build(bench: Bench, s: Shape): BuiltCase {
   const norms = bench.values(2 * d).map((v) => 1 + 0.2 * v);
   const reach = 40;
   const table = new Float32Array(reach * d);
-  const angle = (pos: number, j: number) => pos * (s.sections ? 5e6 ** (-2 * j / d) : 1e4 ** ((-4 * (j % (d / 4))) / d));
+  const angle = (pos: number, j: number) =>
+    pos * (s.sections ? 5e6 ** ((-2 * j) / d) : 1e4 ** ((-4 * (j % (d / 4))) / d));
   for (let pos = 0; pos < reach; pos++) {
     for (let j = 0; j < d / 2; j++) {
       table[pos * d + 2 * j] = Math.cos(angle(pos, j));

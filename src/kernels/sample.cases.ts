@@ -14,8 +14,7 @@ const plain: Omit<SampleSettings, "limit"> = {
 
 /** The hash of sample.wgsl, word for word. */
 function hash(seed: number, step: number, id: number): number {
-  let h =
-    (Math.imul(seed, 0x9e3779b9) + Math.imul(step, 0x85ebca6b) + Math.imul(id, 0xc2b2ae35) + 0x27d4eb2f) >>> 0;
+  let h = (Math.imul(seed, 0x9e3779b9) + Math.imul(step, 0x85ebca6b) + Math.imul(id, 0xc2b2ae35) + 0x27d4eb2f) >>> 0;
   const mix = () => {
     h = Math.imul(h ^ (h >>> 16), 0x7feb352d) >>> 0;
     h = Math.imul(h ^ (h >>> 15), 0x846ca68b) >>> 0;
@@ -27,7 +26,7 @@ function hash(seed: number, step: number, id: number): number {
   return (h ^ (h >>> 16)) >>> 0;
 }
 
-export function gumbel(seed: number, step: number, id: number): number {
+function gumbel(seed: number, step: number, id: number): number {
   return -Math.log(-Math.log(((hash(seed, step, id) >>> 8) + 0.5) / 16777216));
 }
 
@@ -35,7 +34,7 @@ export function gumbel(seed: number, step: number, id: number): number {
  * The draw in float64, in transformers' order. `margin` tells how far the winner is ahead and how clear every cut is:
  * a case is only fair when no rounding of f32 can turn it.
  */
-export function referencePick(logits: ArrayLike<number>, seen: ArrayLike<number>, s: SampleSettings, step: number) {
+function referencePick(logits: ArrayLike<number>, seen: ArrayLike<number>, s: SampleSettings, step: number) {
   const l = Array.from({ length: s.limit }, (_, i) => {
     let v = logits[i]!;
     if (seen[i]! & 1) v = v < 0 ? v * s.repetitionPenalty : v / s.repetitionPenalty;

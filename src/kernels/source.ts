@@ -29,11 +29,6 @@ export function fold(groups: number): [number, number] {
   return [Math.ceil(groups / y), y];
 }
 
-/** The part of a float buffer that starts at an element; offsets must be multiples of 64 elements (256 bytes). */
-export function view(slice: Slice, firstElement: number, elements: number): Slice {
-  return { buffer: slice.buffer, offset: slice.offset + firstElement * 4, size: elements * 4 };
-}
-
 export interface NormShape {
   rows: number;
   /** Elements of a row. */

@@ -18,16 +18,20 @@ export function roundHalfEven(x: number): number {
 export interface PixelBudget {
   /** Sides become multiples of this. */
   factor: number;
-  /** Bounds on height × width. */
+  /** Bounds on height × width, of all frames together. */
   minPixels: number;
   maxPixels: number;
+  /** Of a video: how many frames there are, and how many the tower sees when they are paired. */
+  frames?: number;
+  slots?: number;
 }
 
 /**
  * The size that a picture is resized to: multiples of `factor`, inside the pixel budget, aspect kept as well as that allows.
- * Source: qwen3-vl.md §3.2, all in float64. Throws `BadImage` for an aspect ratio over 200.
+ * Source: qwen3-vl.md §3.2 and §4.3, all in float64. Throws `BadImage` for an aspect ratio over 200.
  */
-export function smartResize(height: number, width: number, { factor, minPixels, maxPixels }: PixelBudget) {
+export function smartResize(height: number, width: number, budget: PixelBudget): { height: number; width: number } {
+  const { factor, minPixels, maxPixels, frames = 1, slots = frames } = budget;
   if (Math.max(height, width) / Math.min(height, width) > 200) {
     throw new TabTuneError(
       "BadImage",
@@ -36,12 +40,12 @@ export function smartResize(height: number, width: number, { factor, minPixels, 
   }
   let h = roundHalfEven(height / factor) * factor;
   let w = roundHalfEven(width / factor) * factor;
-  if (h * w > maxPixels) {
-    const beta = Math.sqrt((height * width) / maxPixels);
+  if (slots * h * w > maxPixels) {
+    const beta = Math.sqrt((frames * height * width) / maxPixels);
     h = Math.max(factor, Math.floor(height / beta / factor) * factor);
     w = Math.max(factor, Math.floor(width / beta / factor) * factor);
-  } else if (h * w < minPixels) {
-    const beta = Math.sqrt(minPixels / (height * width));
+  } else if (slots * h * w < minPixels) {
+    const beta = Math.sqrt(minPixels / (frames * height * width));
     h = Math.ceil((height * beta) / factor) * factor;
     w = Math.ceil((width * beta) / factor) * factor;
   }

@@ -78,7 +78,7 @@ export async function send(text = draft.peek().text): Promise<void> {
 }
 
 /** Writes the answer to the last user turn. */
-export async function answer(chat: Chat): Promise<void> {
+async function answer(chat: Chat): Promise<void> {
   if (run.peek()) return;
   const message: StoredMessage = { id: crypto.randomUUID(), role: "assistant", parts: [{ type: "text", text: "" }] };
   const current: Run = {

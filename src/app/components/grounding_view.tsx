@@ -55,7 +55,7 @@ export function GroundingView({ text, pictures }: { text: string; pictures: Pict
 
 const HUES = [205, 145, 25, 300, 85, 260, 0, 175];
 
-export function MarkedPicture({ picture, marks }: { picture: Picture; marks: Mark[] }) {
+function MarkedPicture({ picture, marks }: { picture: Picture; marks: Mark[] }) {
   const hues = new Map<string, number>();
   for (const { label } of marks) if (!hues.has(label)) hues.set(label, HUES[hues.size % HUES.length]!);
   const place = (mark: Mark) => (mark.kind === "box" ? { left: mark.x1, top: mark.y1 } : { left: mark.x, top: mark.y });

@@ -104,18 +104,15 @@ class Section {
  */
 export function parseConfig(json: unknown): Qwen3VLConfig {
   const top = object(json, "the file");
-  const type = top.model_type;
-  if (type !== "qwen3_vl") {
-    const architectures = Array.isArray(top.architectures) ? ` (${top.architectures.join(", ")})` : "";
-    throw new TabTuneError(
-      "UnsupportedModel",
-      `This checkpoint is a ${String(type ?? "model of unnamed type")}${architectures}. TabTune runs dense Qwen3-VL (model_type qwen3_vl): 2B, 4B, 8B, 32B and models fine-tuned from them.`,
-    );
-  }
+  refuseOthers(top);
   const text = parseText(object(top.text_config, "text_config"), top);
   const vision = parseVision(object(top.vision_config, "vision_config"));
   if (vision.outHiddenSize !== text.hiddenSize) {
     throw bad("vision_config.out_hidden_size", `${text.hiddenSize}, the decoder's hidden_size`, vision.outHiddenSize);
+  }
+  const taps = vision.deepstackVisualIndexes.length;
+  if (taps > text.numHiddenLayers) {
+    throw bad("vision_config.deepstack_visual_indexes", `at most ${text.numHiddenLayers}, the decoder's layers`, taps);
   }
   const section = new Section(top, "");
   const id = (field: string, fallback: number) =>
@@ -130,9 +127,32 @@ export function parseConfig(json: unknown): Qwen3VLConfig {
   };
 }
 
+/** Throws `UnsupportedModel` for everything but a dense Qwen3-VL in 16 or 32 bits. */
+function refuseOthers(top: Json): void {
+  const type = top.model_type;
+  const isMoe = type === "qwen3_vl_moe";
+  if (type !== "qwen3_vl") {
+    const architectures = Array.isArray(top.architectures) ? ` (${top.architectures.join(", ")})` : "";
+    const what = isMoe ? ", a mixture of experts" : "";
+    throw new TabTuneError(
+      "UnsupportedModel",
+      `This checkpoint is a ${String(type ?? "model of unnamed type")}${architectures}${what}. TabTune runs dense Qwen3-VL (model_type qwen3_vl): 2B, 4B, 8B, 32B and models fine-tuned from them.`,
+    );
+  }
+  const quantization = top.quantization_config;
+  if (typeof quantization === "object" && quantization !== null) {
+    const method = String((quantization as Json).quant_method ?? "by an unnamed method");
+    throw new TabTuneError(
+      "UnsupportedModel",
+      `This checkpoint is already quantized (${method}). Import the original one in bf16: TabTune quantizes it itself.`,
+    );
+  }
+}
+
 function parseText(json: Json, top: Json): TextConfig {
   const s = new Section(json, "text_config.");
-  const rope = (json.rope_parameters ?? json.rope_scaling ?? top.rope_parameters ?? top.rope_scaling ?? {}) as Json;
+  const found = json.rope_parameters ?? json.rope_scaling ?? top.rope_parameters ?? top.rope_scaling ?? {};
+  const rope = object(found, "text_config.rope_parameters");
   const headDim = s.count("head_dim", { multipleOf: 4, most: 128 });
   const heads = s.count("num_attention_heads");
   const kvHeads = s.count("num_key_value_heads");
@@ -140,8 +160,9 @@ function parseText(json: Json, top: Json): TextConfig {
   if (heads / kvHeads > 16) throw bad("text_config.num_key_value_heads", `at least ${heads / 16}`, kvHeads);
   const section = rope.mrope_section;
   const sections = Array.isArray(section) ? section : undefined;
-  if (sections?.length !== 3 || sections.reduce((a: number, b: number) => a + b, 0) !== headDim / 2) {
-    throw bad("text_config rope mrope_section", `three numbers that add up to ${headDim / 2}`, section);
+  const isSplit = sections?.length === 3 && sections.every((n) => Number.isInteger(n) && n >= 0);
+  if (!isSplit || sections.reduce((a: number, b: number) => a + b, 0) !== headDim / 2) {
+    throw bad("text_config rope mrope_section", `three whole numbers that add up to ${headDim / 2}`, section);
   }
   if (rope.mrope_interleaved === false) throw bad("text_config rope mrope_interleaved", "true", false);
   const ropeType = rope.rope_type ?? rope.type ?? "default";
@@ -187,7 +208,7 @@ function parseVision(json: Json): VisionConfig {
   const positions = s.count("num_position_embeddings");
   if (!Number.isInteger(Math.sqrt(positions)))
     throw bad("vision_config.num_position_embeddings", "a square", positions);
-  const rope = (json.rope_parameters ?? {}) as Json;
+  const rope = new Section(object(json.rope_parameters ?? {}, "vision_config.rope_parameters"), "vision_config rope ");
   return {
     depth,
     hiddenSize,
@@ -200,6 +221,6 @@ function parseVision(json: Json): VisionConfig {
     numPositionEmbeddings: positions,
     outHiddenSize: s.count("out_hidden_size"),
     deepstackVisualIndexes: taps as number[],
-    ropeTheta: typeof rope.rope_theta === "number" ? rope.rope_theta : 10000,
+    ropeTheta: rope.positive("rope_theta", 10000),
   };
 }

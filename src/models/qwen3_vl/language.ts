@@ -71,7 +71,10 @@ export class LanguageModel {
   #keys: Slice[] = [];
   #values: Slice[] = [];
   #table!: Slice;
-  #b!: Record<"x" | "n" | "qkv" | "q" | "att" | "gu" | "act" | "ids" | "positions" | "ranges" | "last" | "partial", Slice>;
+  #b!: Record<
+    "x" | "n" | "qkv" | "q" | "att" | "gu" | "act" | "ids" | "positions" | "ranges" | "last" | "partial",
+    Slice
+  >;
   #owned: Slice[] = [];
   #decode: { program: Program; grow: ((slices: number) => void)[] } | undefined;
   #sampleOnly: Program | undefined;

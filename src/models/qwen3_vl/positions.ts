@@ -50,17 +50,20 @@ export function ropePositions(ids: readonly number[], grids: readonly GridLike[]
 }
 
 /**
- * cos and sin of position × θ^(−2i/d): [positions, d/2, 2] f32, computed in float64.
+ * cos and sin of position × θ^(−2i/d): [positions, d/2, 2] f32. Frequencies and angles are rounded to f32 as transformers rounds
+ * them, since at position 10,000 that turns the fast frequencies by 1e-4 and more; cos and sin themselves are taken in float64.
  * @param frequencies how many different ones there are before they repeat: d/2 for text, d/4 for the tower's rows and columns
  */
 export function ropeTable(positions: number, d: number, theta: number, frequencies = d / 2): Float32Array<ArrayBuffer> {
   const half = d / 2;
   const table = new Float32Array(positions * d);
   for (let j = 0; j < half; j++) {
-    const inverse = theta ** (-(j % frequencies) / frequencies);
+    const exponent = Math.fround((j % frequencies) / frequencies);
+    const inverse = Math.fround(1 / Math.fround(theta ** exponent));
     for (let p = 0; p < positions; p++) {
-      table[2 * (p * half + j)] = Math.cos(p * inverse);
-      table[2 * (p * half + j) + 1] = Math.sin(p * inverse);
+      const angle = Math.fround(p * inverse);
+      table[2 * (p * half + j)] = Math.cos(angle);
+      table[2 * (p * half + j) + 1] = Math.sin(angle);
     }
   }
   return table;

@@ -8,17 +8,7 @@ import {
   toPatches,
 } from "../../processor/index.ts";
 import type { Qwen3VLConfig } from "./config.ts";
-
-/** What preprocessor_config.json or processor_config.json says. Pixel numbers are areas. */
-export interface ProcessorConfig {
-  patchSize: number;
-  temporalPatchSize: number;
-  mergeSize: number;
-  minPixels: number;
-  maxPixels: number;
-  mean: readonly number[];
-  std: readonly number[];
-}
+import type { ProcessorConfig } from "./processor_config.ts";
 
 export interface PixelLimits {
   minPixels?: number;
@@ -29,89 +19,6 @@ export interface PreparedImage {
   /** [patches, 3·temporal·patch²] f32. */
   pixels: Float32Array<ArrayBuffer>;
   grid: readonly [number, number, number];
-}
-
-function parseJson(texts: Readonly<Record<string, string>>, path: string): Record<string, unknown> | undefined {
-  const text = texts[path];
-  if (text === undefined) return undefined;
-  try {
-    return JSON.parse(text) as Record<string, unknown>;
-  } catch (cause) {
-    throw new TabTuneError("BadCheckpoint", `${path} is not valid JSON (${String(cause)}).`, { cause });
-  }
-}
-
-/**
- * Reads either way of writing. Throws `BadCheckpoint` when none is there or it contradicts config.json.
- * @param texts small files of the checkpoint by path
- */
-export function parseProcessorConfig(texts: Readonly<Record<string, string>>, config: Qwen3VLConfig): ProcessorConfig {
-  const whole = parseJson(texts, "processor_config.json");
-  const json =
-    parseJson(texts, "preprocessor_config.json") ?? (whole?.image_processor as Record<string, unknown> | undefined);
-  if (!json) {
-    throw new TabTuneError(
-      "BadCheckpoint",
-      "The checkpoint says nothing about its pictures: expected preprocessor_config.json or processor_config.json with image_processor.",
-    );
-  }
-  const size = (json.size ?? {}) as { shortest_edge?: unknown; longest_edge?: unknown };
-  const number = (value: unknown, what: string): number => {
-    if (typeof value === "number" && value > 0 && Number.isFinite(value)) return value;
-    throw new TabTuneError(
-      "BadCheckpoint",
-      `preprocessor config: ${what}: expected a positive number, found ${JSON.stringify(value)}.`,
-    );
-  };
-  const three = (value: unknown, what: string): number[] => {
-    if (Array.isArray(value) && value.length === 3 && value.every((v) => typeof v === "number")) return value;
-    throw new TabTuneError(
-      "BadCheckpoint",
-      `preprocessor config: ${what}: expected three numbers, found ${JSON.stringify(value)}.`,
-    );
-  };
-  const { vision } = config;
-  const result = {
-    patchSize: number(json.patch_size ?? vision.patchSize, "patch_size"),
-    temporalPatchSize: number(json.temporal_patch_size ?? vision.temporalPatchSize, "temporal_patch_size"),
-    mergeSize: number(json.merge_size ?? vision.spatialMergeSize, "merge_size"),
-    minPixels: number(size.shortest_edge ?? json.min_pixels, "size.shortest_edge"),
-    maxPixels: number(size.longest_edge ?? json.max_pixels, "size.longest_edge"),
-    mean: three(json.image_mean ?? [0.5, 0.5, 0.5], "image_mean"),
-    std: three(json.image_std ?? [0.5, 0.5, 0.5], "image_std"),
-  };
-  if (result.patchSize !== vision.patchSize || result.mergeSize !== vision.spatialMergeSize) {
-    throw new TabTuneError(
-      "BadCheckpoint",
-      `preprocessor config: expected patches of ${vision.patchSize} merged ${vision.spatialMergeSize} × ${vision.spatialMergeSize} as in config.json, found ${result.patchSize} and ${result.mergeSize}.`,
-    );
-  }
-  return result;
-}
-
-/** The sampling that the checkpoint's makers recommend, and the ids that end a turn. */
-export interface GenerationConfig {
-  endTokenIds: number[];
-  sampling: { temperature: number; topK: number; topP: number; repetitionPenalty: number };
-}
-
-/** @param text generation_config.json, if there is one. */
-export function parseGenerationConfig(text: string | undefined): GenerationConfig {
-  const json = (text === undefined ? {} : parseJson({ f: text }, "f")) as Record<string, unknown>;
-  const eos = json.eos_token_id;
-  const endTokenIds = (Array.isArray(eos) ? eos : [eos]).filter((id): id is number => Number.isInteger(id));
-  const number = (field: string, fallback: number) =>
-    typeof json[field] === "number" ? (json[field] as number) : fallback;
-  const sampled = json.do_sample === true;
-  return {
-    endTokenIds,
-    sampling: {
-      temperature: sampled ? number("temperature", 1) : 0,
-      topK: sampled ? number("top_k", 0) : 0,
-      topP: sampled ? number("top_p", 1) : 1,
-      repetitionPenalty: number("repetition_penalty", 1),
-    },
-  };
 }
 
 /** The size that the model sees and its cost, from a picture's size alone. */
@@ -130,41 +37,37 @@ export function prepareImage(image: RgbImage, processor: ProcessorConfig, limits
   return { pixels: toPatches([resizeBicubic(image, height, width)], processor), grid };
 }
 
-/** Pixel budget of all frames together: qwen3-vl.md §4. */
-const VIDEO_MIN_PIXELS = 4096;
-const VIDEO_MAX_PIXELS = 25165824;
-
-/** Resizes frames of one size to a common one and pairs them. Source: qwen3-vl.md §4.3 and §4.4. */
+/**
+ * Resizes frames to a common size and pairs them; an odd last one is repeated. Source: qwen3-vl.md §4.3 and §4.4.
+ * Throws `BadImage` for frames of different sizes, `BadInput` for none.
+ */
 export function prepareVideo(frames: readonly RgbImage[], processor: ProcessorConfig): PreparedImage {
-  const { height: h, width: w } = frames[0]!;
+  const [first, n] = [frames[0], frames.length];
+  if (!first) throw new TabTuneError("BadInput", "A video needs at least one frame; found none.");
+  const other = frames.findIndex(({ width, height }) => width !== first.width || height !== first.height);
+  if (other >= 0) {
+    const { width, height } = frames[other]!;
+    throw new TabTuneError(
+      "BadImage",
+      `Frame ${other + 1} of the video is ${width} × ${height} pixels; expected ${first.width} × ${first.height} like the first.`,
+    );
+  }
   const factor = processor.patchSize * processor.mergeSize;
   const T = processor.temporalPatchSize;
-  const n = frames.length;
-  const rounded = roundHalfEven(n / T) * T;
-  let height = roundHalfEven(h / factor) * factor;
-  let width = roundHalfEven(w / factor) * factor;
-  if (rounded * height * width > VIDEO_MAX_PIXELS) {
-    const beta = Math.sqrt((n * h * w) / VIDEO_MAX_PIXELS);
-    height = Math.max(factor, Math.floor(h / beta / factor) * factor);
-    width = Math.max(factor, Math.floor(w / beta / factor) * factor);
-  } else if (rounded * height * width < VIDEO_MIN_PIXELS) {
-    const beta = Math.sqrt(VIDEO_MIN_PIXELS / (n * h * w));
-    height = Math.ceil((h * beta) / factor) * factor;
-    width = Math.ceil((w * beta) / factor) * factor;
+  // A side shorter than one token counts as if the frame were enlarged to it.
+  const scale = Math.max(1, factor / Math.min(first.width, first.height));
+  const budget = { factor, ...processor.video, frames: n, slots: roundHalfEven(n / T) * T };
+  const { height, width } = smartResize(first.height * scale, first.width * scale, budget);
+  const [gh, gw] = [height / processor.patchSize, width / processor.patchSize];
+  const groups = Math.ceil(n / T);
+  const features = 3 * T * processor.patchSize ** 2;
+  const pixels = new Float32Array(groups * gh * gw * features);
+  for (let group = 0; group < groups; group++) {
+    const slots = Array.from({ length: T }, (_, k) => frames[Math.min(group * T + k, n - 1)]!);
+    const resized = slots.map((frame) => resizeBicubic(frame, height, width));
+    pixels.set(toPatches(resized, processor), group * gh * gw * features);
   }
-  const resized = frames.map((frame) => resizeBicubic(frame, height, width));
-  const steps: Float32Array[] = [];
-  for (let i = 0; i < n; i += T) {
-    const group = Array.from({ length: T }, (_, k) => resized[Math.min(i + k, n - 1)]!);
-    steps.push(toPatches(group, processor));
-  }
-  const pixels = new Float32Array(steps.reduce((sum, s) => sum + s.length, 0));
-  let at = 0;
-  for (const step of steps) {
-    pixels.set(step, at);
-    at += step.length;
-  }
-  return { pixels, grid: [steps.length, height / processor.patchSize, width / processor.patchSize] };
+  return { pixels, grid: [groups, gh, gw] };
 }
 
 /** Where a picture's tokens went; a video has one run for each temporal group. */
@@ -172,60 +75,91 @@ export interface ExpandedImage {
   runs: { start: number; tokens: number }[];
 }
 
-/** "%.1f" with C's rounding: exact halves go to the even digit. */
-export function oneDecimal(x: number): string {
-  const scaled = x * 10;
-  // x·10 is exact for the halves that matter: timestamps are multiples of 1/4 and the like.
-  return (roundHalfEven(scaled) / 10).toFixed(1);
+/** "%.1f" as C and Python print it: the exact value decides, and an exact half goes to the even digit. */
+function oneDecimal(x: number): string {
+  // Only odd quarters are exact halves of a tenth; toFixed is exact, but it rounds them up.
+  if (Math.abs((x * 4) % 2) !== 1) return x.toFixed(1);
+  return (roundHalfEven(x * 10) / 10).toFixed(1);
+}
+
+export interface VideoTimes {
+  /** Frames per second of the source. */
+  fps: number;
+  frames: number;
+  /** Which frames of the source they are; one after another where absent. */
+  indices?: readonly number[];
+}
+
+/** When each temporal group of a video is, as the model reads it: "<0.2 seconds>". Source: qwen3-vl.md §4.5. */
+function timestamps({ fps, frames, indices }: VideoTimes, groups: number, slots: number): string[] {
+  const at = (i: number) => (indices?.[Math.min(i, frames - 1)] ?? Math.min(i, frames - 1)) / fps;
+  return Array.from(
+    { length: groups },
+    (_, g) => `<${oneDecimal((at(g * slots) + at((g + 1) * slots - 1)) / 2)} seconds>`,
+  );
 }
 
 /**
  * Tokenizes a rendered conversation and repeats each placeholder as often as its picture has tokens.
- * A video's placeholder becomes one timestamped run for each temporal group, inside the template's own start and end tokens,
- * as transformers 5 writes it. Source: qwen3-vl.md §3.7, §4.6. Throws `BadInput` when pictures and placeholders do not agree.
+ * A video's placeholder becomes one timestamped run for each temporal group. Transformers 5 leaves the template's own start and end
+ * tokens around them (the default here, since the references are its); the release Qwen3-VL came with, and `wrapVideo: false`, do not.
+ * Source: qwen3-vl.md §3.7, §4.6. Throws `BadInput` when pictures and placeholders do not agree.
+ * @param grids in patches, in order of appearance
  */
 export function expandPrompt(
   rendered: string,
   tokenizer: Tokenizer,
   config: Qwen3VLConfig,
   grids: readonly (readonly [number, number, number])[],
-  options: { video?: { fps: number; frames: number } } = {},
+  options: { video?: VideoTimes; wrapVideo?: boolean } = {},
 ): { ids: number[]; images: ExpandedImage[] } {
+  const { video, wrapVideo = true } = options;
+  const { spatialMergeSize, temporalPatchSize } = config.vision;
   const ids: number[] = [];
   const images: ExpandedImage[] = [];
-  const merge = config.vision.spatialMergeSize ** 2;
-  for (const id of tokenizer.encode(rendered)) {
+  const place = (id: number, tokens: number) => {
+    const start = ids.length;
+    for (let i = 0; i < tokens; i++) ids.push(id);
+    return { start, tokens };
+  };
+  const source = tokenizer.encode(rendered);
+  for (let i = 0; i < source.length; i++) {
+    const id = source[i]!;
     if (id !== config.imageTokenId && id !== config.videoTokenId) {
       ids.push(id);
       continue;
     }
     const grid = grids[images.length];
-    if (!grid)
+    if (!grid) {
       throw new TabTuneError(
         "BadInput",
-        `The text has placeholders for more than the ${grids.length} pictures given. Remove “<|image_pad|>” from it.`,
+        `The text has placeholders for more than the ${grids.length} pictures given. Remove “<|image_pad|>” and “<|video_pad|>” from it.`,
       );
-    const tokens = (grid[1] * grid[2]) / merge;
+    }
+    const tokens = (grid[1] * grid[2]) / spatialMergeSize ** 2;
+    if (id === config.imageTokenId) {
+      images.push({ runs: [place(id, grid[0] * tokens)] });
+      continue;
+    }
+    const isWrapped = source[i - 1] === config.visionStartTokenId && source[i + 1] === config.visionEndTokenId;
+    if (isWrapped && !wrapVideo) {
+      ids.pop();
+      i++;
+    }
+    const times = video ?? { fps: temporalPatchSize, frames: temporalPatchSize * grid[0] };
     const runs: ExpandedImage["runs"] = [];
-    for (let group = 0; group < grid[0]; group++) {
-      const isVideo = id === config.videoTokenId;
-      if (isVideo) {
-        const { fps, frames } = options.video ?? { fps: 2, frames: 2 * grid[0] };
-        const T = config.vision.temporalPatchSize;
-        const [first, last] = [group * T, Math.min(group * T + T - 1, frames - 1)];
-        const seconds = oneDecimal((first / fps + last / fps) / 2);
-        ids.push(...tokenizer.encode(`<${seconds} seconds>`), config.visionStartTokenId);
-      }
-      runs.push({ start: ids.length, tokens });
-      for (let i = 0; i < tokens; i++) ids.push(id);
-      if (isVideo) ids.push(config.visionEndTokenId);
+    for (const time of timestamps(times, grid[0], temporalPatchSize)) {
+      for (const t of tokenizer.encode(time)) ids.push(t);
+      ids.push(config.visionStartTokenId);
+      runs.push(place(id, tokens));
+      ids.push(config.visionEndTokenId);
     }
     images.push({ runs });
   }
   if (images.length !== grids.length) {
     throw new TabTuneError(
       "BadInput",
-      `The conversation shows ${grids.length} pictures but the template placed ${images.length}.`,
+      `The conversation shows ${grids.length} pictures but the chat template placed ${images.length}.`,
     );
   }
   return { ids, images };

@@ -19,7 +19,12 @@ export class Qwen3VL {
   }
 
   /** Takes the weights over. Throws `OutOfMemory` when cache and activations do not fit; the weights are kept then. */
-  static async create(gpu: Gpu, config: Qwen3VLConfig, weights: GpuWeights, options: LanguageOptions): Promise<Qwen3VL> {
+  static async create(
+    gpu: Gpu,
+    config: Qwen3VLConfig,
+    weights: GpuWeights,
+    options: LanguageOptions,
+  ): Promise<Qwen3VL> {
     const language = await LanguageModel.create(gpu, config, weights, options);
     return new Qwen3VL(config, weights, new VisionTower(gpu, config, weights), language);
   }

@@ -98,7 +98,7 @@ function rotate(x: Float64Array, at: number, angles: readonly number[]): void {
 }
 
 /** The axis (0 t, 1 h, 2 w) that turns frequency `j`: interleaved M-RoPE, qwen3-vl.md §6.3. */
-export function mropeAxis(j: number, [, h, w]: readonly [number, number, number]): 0 | 1 | 2 {
+function mropeAxis(j: number, [, h, w]: readonly [number, number, number]): 0 | 1 | 2 {
   if (j % 3 === 1 && j < 3 * h) return 1;
   if (j % 3 === 2 && j < 3 * w) return 2;
   return 0;
@@ -123,13 +123,13 @@ export class ReferenceModel {
   #linear(x: Matrix, name: string): Matrix {
     const weight = this.#data(`${name}.weight`);
     const bias = this.#weights.get(`${name}.bias`)?.data;
-    const rows = weight.length / x.cols;
+    const { data: from, cols } = x;
+    const rows = weight.length / cols;
     const data = new Float64Array(x.rows * rows);
     for (let o = 0; o < rows; o++) {
-      const w = weight.subarray(o * x.cols, (o + 1) * x.cols);
       for (let r = 0; r < x.rows; r++) {
         let sum = bias?.[o] ?? 0;
-        for (let c = 0, at = r * x.cols; c < x.cols; c++, at++) sum += x.data[at]! * w[c]!;
+        for (let w = o * cols, at = r * cols, end = at + cols; at < end; at++, w++) sum += from[at]! * weight[w]!;
         data[r * rows + o] = sum;
       }
     }

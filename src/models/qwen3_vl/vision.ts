@@ -30,15 +30,6 @@ export function maxPatches(gpu: Gpu, config: Qwen3VLConfig): number {
   return Math.floor(gpu.maxBytes / 4 / widest / 64) * 64;
 }
 
-/** GPU bytes that encoding needs beside the weights and the features it returns. */
-export function visionWorkspaceBytes(config: Qwen3VLConfig, patches: number): number {
-  const { vision } = config;
-  const patch = vision.inChannels * vision.temporalPatchSize * vision.patchSize ** 2;
-  const chunk = Math.min(patches, CHUNK);
-  const wide = Math.max(3 * vision.hiddenSize, vision.intermediateSize, 2 * vision.hiddenSize * vision.spatialMergeSize ** 2);
-  return 4 * (patches * (patch + 5 * vision.hiddenSize + 10) + chunk * (vision.hiddenSize + wide));
-}
-
 /** The vision tower of Qwen3-VL with its mergers: qwen3-vl.md §5. */
 export class VisionTower {
   #gpu: Gpu;
@@ -108,7 +99,12 @@ export class VisionTower {
       positions.set([rowCol[2 * (i % segment)]!, rowCol[2 * (i % segment) + 1]!, 0, i], 4 * i);
       ranges.set([group * segment, (group + 1) * segment], 2 * i);
     }
-    const { index, weight } = interpolationTaps(gh, gw, Math.sqrt(vision.numPositionEmbeddings), vision.spatialMergeSize);
+    const { index, weight } = interpolationTaps(
+      gh,
+      gw,
+      Math.sqrt(vision.numPositionEmbeddings),
+      vision.spatialMergeSize,
+    );
     const repeat = <A extends Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>>(array: A, out: A): A => {
       for (let g = 0; g < t; g++) out.set(array, g * array.length);
       return out;
@@ -141,7 +137,12 @@ export class VisionTower {
     const chunk = Math.min(CHUNK, patches);
     const scratch = (label: string, count: number) => keep(this.#gpu.storage("vision workspace", label, count * 4));
     const x = scratch("trunk", patches * v);
-    const [q, k, val, att] = ["q", "k", "v", "attention"].map((label) => scratch(label, patches * v)) as [Slice, Slice, Slice, Slice];
+    const [q, k, val, att] = ["q", "k", "v", "attention"].map((label) => scratch(label, patches * v)) as [
+      Slice,
+      Slice,
+      Slice,
+      Slice,
+    ];
     const n = scratch("normed", chunk * v);
     const wide = scratch("qkv and mlp", chunk * Math.max(3 * v, vision.intermediateSize, v));
     const merged = scratch("merger", Math.ceil(chunk / merge) * v * merge);

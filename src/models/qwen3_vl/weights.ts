@@ -1,5 +1,12 @@
 import { TabTuneError } from "../../errors.ts";
-import { type Checkpoint, groupSize, rowLayout, type ShardChunk, type SlotScheme, type WeightSlot } from "../../formats/index.ts";
+import {
+  type Checkpoint,
+  groupSize,
+  rowLayout,
+  type ShardChunk,
+  type SlotScheme,
+  type WeightSlot,
+} from "../../formats/index.ts";
 import type { Gpu, Slice } from "../../gpu/index.ts";
 import type { Matrix, MatrixBlock } from "../../kernels/index.ts";
 import type { Qwen3VLConfig } from "./config.ts";

@@ -1,0 +1,25 @@
+import { attentionCases } from "./attention.cases.ts";
+import type { KernelCase } from "./case.ts";
+import { embeddingCases } from "./embedding.cases.ts";
+import { interpolateCases } from "./interpolate.cases.ts";
+import { layerNormCases } from "./layer_norm.cases.ts";
+import { matmulCases } from "./matmul.cases.ts";
+import { rmsNormCases } from "./rms_norm.cases.ts";
+import { ropeCases } from "./rope.cases.ts";
+import { sampleCases } from "./sample.cases.ts";
+import { scatterCases } from "./scatter.cases.ts";
+import { swigluCases } from "./swiglu.cases.ts";
+
+/** Every case of every kernel: the one list that tests, times and shows kernels. */
+export const allCases: readonly KernelCase[] = [
+  ...matmulCases,
+  ...attentionCases,
+  ...ropeCases,
+  ...rmsNormCases,
+  ...layerNormCases,
+  ...swigluCases,
+  ...embeddingCases,
+  ...scatterCases,
+  ...interpolateCases,
+  ...sampleCases,
+];
