@@ -18,7 +18,7 @@ export const PRESETS = {
   "4b": text(36, 2560, 32, 8, 128, 9728, true, SMALL_TOWER),
   "8b": text(36, 4096, 32, 8, 128, 12288, false, LARGE_TOWER),
   "32b": text(64, 5120, 64, 8, 128, 25600, false, LARGE_TOWER),
-  tiny: text(2, 64, 4, 2, 32, 128, true, { depth: 4, hidden: 64, heads: 4, ffn: 128, taps: [0, 1, 2], positions: 64 }),
+  tiny: text(4, 64, 4, 2, 32, 128, true, { depth: 4, hidden: 64, heads: 4, ffn: 128, taps: [0, 1, 2], positions: 64 }),
 };
 
 function text(layers, hidden, heads, kvHeads, headDim, ffn, tied, vision) {
