@@ -15,6 +15,7 @@ import type {
   LoadOptions,
   Picture,
 } from "./protocol.ts";
+import type { TrainApi } from "./train_protocol.ts";
 import {
   deleteConversation,
   getSetting,
@@ -25,6 +26,7 @@ import {
 } from "./worker_conversations.ts";
 import { DebugSide } from "./worker_debug.ts";
 import { deleteModel, importSource, loadStored, models, planOf, progressOf } from "./worker_models.ts";
+import { trainMethods } from "./worker_train.ts";
 
 /** How often a lost device is opened again for one answer. */
 const RECOVERIES = 2;
@@ -247,7 +249,7 @@ function statsOf(times: GenerateTimes, contextLength: number): GenerateStats {
 
 const worker = new Worker();
 
-const api: EngineApi = {
+const api: EngineApi & TrainApi = {
   capabilities: () => worker.capabilities(),
   listModels: models,
   planImport: (source, scheme, taskId) =>
@@ -286,6 +288,7 @@ const api: EngineApi = {
   deleteConversation,
   getSetting,
   putSetting,
+  ...trainMethods(worker),
 };
 
 Comlink.expose(Object.assign(api, new DebugSide(worker).methods()));

@@ -30,7 +30,7 @@ const DEFAULT_MAX_PIXELS = 1280 * 1280;
 type OnProgress = (progress: Progress) => void;
 
 /** The page's own address; a worker's script lies below it. Set by the page's first call through the worker's name. */
-function appBase(): URL {
+export function appBase(): URL {
   return new URL(
     import.meta.env.BASE_URL,
     import.meta.env.DEV ? self.location.origin : new URL("..", self.location.href),

@@ -1,10 +1,13 @@
 export { BlobFileSet } from "./blob_files.ts";
 export type { Checkpoint, WeightDtype } from "./checkpoint.ts";
+export { parseCsv } from "./csv.ts";
 export { f16ToF32, isWeightDtype } from "./dtype.ts";
 export type { FileSet } from "./file_set.ts";
 export { HttpFileSet } from "./http_files.ts";
 export { openHub } from "./hub.ts";
 export { MANIFEST_VERSION, type ModelManifest, type ShardChunk, type ShardRecord } from "./manifest.ts";
 export { openCheckpoint, sha256Hex } from "./open_checkpoint.ts";
+export { parquetRows } from "./parquet.ts";
 export { type EncodedRows, type EncodeJob, encodeRows } from "./quant/rows.ts";
 export { groupSize, rowLayout, type SlotScheme, type WeightSlot } from "./weight_slot.ts";
+export { type FileToZip, openZip, writeZip } from "./zip.ts";

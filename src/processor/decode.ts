@@ -16,11 +16,8 @@ function dropAlpha(rgba: Uint8ClampedArray, rgb: Uint8Array): void {
   }
 }
 
-/**
- * Decodes any picture that the browser knows, upright by its EXIF orientation, colours as stored, alpha flattened on white.
- * Throws `BadImage` that names the file, what it is, and what to do.
- */
-export async function decodeImage(blob: Blob, name: string): Promise<RgbImage> {
+/** Opens a picture that the browser knows, upright. Throws `BadImage` that names the file, what it is, and what to do. */
+async function openImage(blob: Blob, name: string): Promise<ImageBitmap> {
   const header = readImageHeader(new Uint8Array(await blob.slice(0, 1 << 16).arrayBuffer()));
   if (!header.isImage) {
     throw new TabTuneError(
@@ -35,9 +32,8 @@ export async function decodeImage(blob: Blob, name: string): Promise<RgbImage> {
       `“${name}” has ${header.width} × ${header.height} pixels (${Math.round(megapixels)} megapixels); at most ${MAX_MEGAPIXELS} can be opened. Make it smaller first.`,
     );
   }
-  let bitmap: ImageBitmap;
   try {
-    bitmap = await createImageBitmap(blob, {
+    return await createImageBitmap(blob, {
       imageOrientation: "from-image",
       premultiplyAlpha: "none",
       colorSpaceConversion: "none",
@@ -49,6 +45,22 @@ export async function decodeImage(blob: Blob, name: string): Promise<RgbImage> {
       { cause },
     );
   }
+}
+
+/** The size of a picture that can be decoded. Throws `BadImage` like `decodeImage`. */
+export async function probeImage(blob: Blob, name: string): Promise<{ width: number; height: number }> {
+  const bitmap = await openImage(blob, name);
+  const { width, height } = bitmap;
+  bitmap.close();
+  return { width, height };
+}
+
+/**
+ * Decodes any picture that the browser knows, upright by its EXIF orientation, colours as stored, alpha flattened on white.
+ * Throws `BadImage` that names the file, what it is, and what to do.
+ */
+export async function decodeImage(blob: Blob, name: string): Promise<RgbImage> {
+  const bitmap = await openImage(blob, name);
   try {
     const { width, height } = bitmap;
     const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });

@@ -2,7 +2,18 @@ import { promisifyRequest } from "idb-keyval";
 import { committed, keysUnder, transact } from "./stores.ts";
 
 /** What records are kept of; later issues add kinds. */
-export type RecordKind = "conversation" | "picture" | "setting" | "self-test" | "model-texts";
+export type RecordKind =
+  | "conversation"
+  | "picture"
+  | "setting"
+  | "self-test"
+  | "model-texts"
+  | "dataset"
+  | "dataset-rows"
+  | "dataset-picture"
+  | "adapter"
+  | "adapter-file"
+  | "run";
 
 /** Any structured-clonable value under a kind and an id; it replaces what was there. Rejects with `Quota` when there is no room. */
 export async function putRecord(kind: RecordKind, id: string, value: unknown): Promise<void> {

@@ -1,0 +1,27 @@
+import type { TrainApi } from "./train_protocol.ts";
+import { Datasets } from "./worker_datasets.ts";
+import { appBase } from "./worker_models.ts";
+
+/** The part of the worker that the methods below need. */
+interface Host {
+  task<T>(taskId: string, work: (signal: AbortSignal) => Promise<T>): Promise<T>;
+}
+
+/** Data sets, adapters and runs, for the page. */
+export function trainMethods(worker: Host): TrainApi {
+  const datasets = new Datasets();
+  return {
+    readDataset: (source, taskId, onProgress) =>
+      worker.task(taskId, (signal) => datasets.readDataset(source, appBase(), signal, onProgress)),
+    storeDataset: (draftId, name) => datasets.storeDataset(draftId, name),
+    discardDraft: (draftId) => datasets.discardDraft(draftId),
+    listDatasets: () => datasets.listDatasets(),
+    createDataset: (name) => datasets.createDataset(name),
+    renameDataset: (id, name) => datasets.renameDataset(id, name),
+    deleteDataset: (id) => datasets.deleteDataset(id),
+    datasetRows: (id, range) => datasets.datasetRows(id, range),
+    datasetPicture: (pictureId) => datasets.datasetPicture(pictureId),
+    editDataset: (id, change) => datasets.editDataset(id, change),
+    exportDataset: (id) => datasets.exportDataset(id),
+  };
+}
