@@ -118,8 +118,8 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
 export async function waitForApp(page: Page, errors: string[] = []): Promise<void> {
   try {
     await page.waitForFunction(() => "tabtune" in globalThis, undefined, { timeout: 30_000 });
-  } catch {
-    throw new Error(`the page did not come up at ${page.url()}\n${errors.join("\n")}`);
+  } catch (cause) {
+    throw new Error(`the page did not come up at ${page.url()}: ${String(cause)}\n${errors.join("\n")}`, { cause });
   }
 }
 
