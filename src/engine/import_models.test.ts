@@ -133,6 +133,7 @@ test("reading is never more than one shard ahead", async () => {
 const reference = fileURLToPath(new URL("../../../shared/reference/s-0/checkpoint", import.meta.url));
 test.skipIf(!existsSync(reference))(
   "the reference checkpoint (../shared/reference/s-0) as bf16 is exact, as 4 bits is close",
+  { timeout: 60_000 },
   async () => {
     const parts = readdirSync(reference).map((path) => ({
       path,

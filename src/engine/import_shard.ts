@@ -14,36 +14,24 @@ import { type Piece, shardPieces } from "./import_plan.ts";
 const READ_BYTES = 8 << 20;
 /** Reads under way at once: enough to hide the latency of HTTP, few enough to be kind to the server. */
 const READS_AT_ONCE = 4;
-/** Weights encoded before the event loop gets a turn, so that cancel and network are served. */
-const WEIGHTS_PER_TURN = 1 << 20;
+/** Weights of one job of the encoder: short enough to cancel soon, and to share the end of a shard among all workers. */
+const WEIGHTS_PER_JOB = 1 << 20;
 
 /** Turns raw rows into stored planes: here, or in other workers. */
 export interface RowEncoder {
   /** How many jobs it works on at once. */
   readonly parallel: number;
+  /** The job's bytes are its own to hand over. */
   encode(job: EncodeJob, signal?: AbortSignal): Promise<EncodedRows>;
 }
 
-/** Encodes in this worker, in slices short enough to stay cancellable. */
+/** Encodes in this worker; before each job the event loop gets a turn, so that cancel and network are served. */
 export const inlineEncoder: RowEncoder = {
   parallel: 1,
   async encode(job, signal) {
-    const step = Math.max(1, Math.floor(WEIGHTS_PER_TURN / job.cols));
-    if (job.rows <= step) return encodeRows(job);
-    const layout = rowLayout(job.scheme, job.cols);
-    const codes = new Uint8Array(job.rows * layout.codesBytes);
-    const meta = new Uint8Array(job.rows * layout.metaBytes);
-    const rowBytes = job.raw.length / job.rows;
-    for (let row = 0; row < job.rows; row += step) {
-      const rows = Math.min(step, job.rows - row);
-      const raw = job.raw.subarray(row * rowBytes, (row + rows) * rowBytes);
-      const part = encodeRows({ ...job, raw, rows, row0: job.row0 + row });
-      codes.set(part.codes, row * layout.codesBytes);
-      meta.set(part.meta, row * layout.metaBytes);
-      await new Promise((resolve) => setTimeout(resolve));
-      throwIfCancelled(signal);
-    }
-    return { codes, meta };
+    await new Promise((resolve) => setTimeout(resolve));
+    throwIfCancelled(signal);
+    return encodeRows(job);
   },
 };
 
@@ -62,27 +50,40 @@ export async function produceShard(
   const out = new Uint8Array(shard.bytes);
   const pieces = shardPieces(shard, slots, checkpoint, READ_BYTES);
   await eachAtOnce(pieces, Math.max(READS_AT_ONCE, encoder.parallel + 1), signal, async (piece, ownSignal) => {
-    const planes = await encodePiece(piece, checkpoint, encoder, ownSignal);
-    const layout = rowLayout(piece.slot.scheme, piece.slot.cols);
-    out.set(planes.codes, piece.chunk.codesOffset + piece.chunkRow * layout.codesBytes);
-    out.set(planes.meta, piece.chunk.metaOffset + piece.chunkRow * layout.metaBytes);
+    const raw = await readPiece(piece, checkpoint, ownSignal);
+    const { scheme, cols } = piece.slot;
+    const layout = rowLayout(scheme, cols);
+    const encode = async (job: EncodeJob) => {
+      const planes = await encoder.encode(job, ownSignal);
+      const row = piece.chunkRow + job.row0 - piece.row0;
+      out.set(planes.codes, piece.chunk.codesOffset + row * layout.codesBytes);
+      out.set(planes.meta, piece.chunk.metaOffset + row * layout.metaBytes);
+    };
+    await Promise.all(encodeJobs(piece, raw).map(encode));
     onBytes(piece.bytes);
   });
   return out;
 }
 
-async function encodePiece(
-  piece: Piece,
-  checkpoint: Checkpoint,
-  encoder: RowEncoder,
-  signal: AbortSignal,
-): Promise<EncodedRows> {
-  const { tensor, dtype, row0, rows, slot } = piece;
+async function readPiece(piece: Piece, checkpoint: Checkpoint, signal: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
+  const { tensor, row0, rows, slot } = piece;
   // A 1-D tensor that makes one row here: the checkpoint counts its elements as rows.
   const { shape } = checkpoint.tensors.get(tensor)!;
   const flat = shape.length === 1 && shape[0] === slot.cols;
-  const raw = await checkpoint.readRows(tensor, flat ? 0 : row0, flat ? slot.cols : rows, signal);
-  return await encoder.encode({ scheme: slot.scheme, dtype, raw, rows, cols: slot.cols, tensor, row0 }, signal);
+  return await checkpoint.readRows(tensor, flat ? 0 : row0, flat ? slot.cols : rows, signal);
+}
+
+/** Cuts what one read brought into jobs of whole rows, each with bytes of its own, so that they can be handed to a worker. */
+function encodeJobs(piece: Piece, raw: Uint8Array<ArrayBuffer>): EncodeJob[] {
+  const { tensor, dtype, row0, rows, slot } = piece;
+  const { scheme, cols } = slot;
+  const step = Math.max(1, Math.floor(WEIGHTS_PER_JOB / cols));
+  const rowBytes = raw.length / rows;
+  return Array.from({ length: Math.ceil(rows / step) }, (_, i) => {
+    const [from, to] = [i * step, Math.min(rows, (i + 1) * step)];
+    const part = to - from === rows ? raw : raw.slice(from * rowBytes, to * rowBytes);
+    return { scheme, dtype, raw: part, rows: to - from, cols, tensor, row0: row0 + from };
+  });
 }
 
 /** Runs `task` over the items, `limit` at a time. The first failure stops the others and is thrown. */

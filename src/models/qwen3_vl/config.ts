@@ -29,6 +29,7 @@ export interface VisionConfig {
   spatialMergeSize: number;
   numPositionEmbeddings: number;
   outHiddenSize: number;
+  /** Blocks whose output is tapped; tap i is added after decoder layer i, where there is one. */
   deepstackVisualIndexes: readonly number[];
   ropeTheta: number;
 }
@@ -109,10 +110,6 @@ export function parseConfig(json: unknown): Qwen3VLConfig {
   const vision = parseVision(object(top.vision_config, "vision_config"));
   if (vision.outHiddenSize !== text.hiddenSize) {
     throw bad("vision_config.out_hidden_size", `${text.hiddenSize}, the decoder's hidden_size`, vision.outHiddenSize);
-  }
-  const taps = vision.deepstackVisualIndexes.length;
-  if (taps > text.numHiddenLayers) {
-    throw bad("vision_config.deepstack_visual_indexes", `at most ${text.numHiddenLayers}, the decoder's layers`, taps);
   }
   const section = new Section(top, "");
   const id = (field: string, fallback: number) =>
