@@ -77,6 +77,8 @@ export class Engine {
         done += bytes.byteLength;
         // writeBuffer copies into staging memory: wait, so that no more than a shard waits there.
         await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
+        // Frees the shard now: the collector sees a small object and lets a gigabyte of them pile up.
+        bytes.buffer.transfer(0);
         options.onProgress?.(done, manifest.bytesTotal);
       }
       const { model, used } = await fitCache(gpu, config, weights, plan);
