@@ -76,6 +76,96 @@ export type DatasetChange =
   | { kind: "undo" }
   | { kind: "redo" };
 
+/** Which tokens are learnt, and how large pictures and rows may be. */
+export interface SeenOptions {
+  /** Whose loss counts: every assistant turn, or the last one alone. */
+  turns: "all" | "last";
+  /** Largest picture in pixels (height × width). */
+  maxPixels: number;
+  maxTokens: number;
+}
+
+/** What the model will see of a row: every token, and whether its loss counts. */
+export interface SeenRow {
+  /** In order. A picture's tokens are one span that names it; bytes of one character that several tokens share are one span too. */
+  spans: { text: string; count: number; trained: boolean; picture?: number }[];
+  tokens: number;
+  trained: number;
+  /** True when the row is over the limit and would be left out. */
+  isTooLong: boolean;
+  pictures: {
+    pictureId: string;
+    width: number;
+    height: number;
+    resizedWidth: number;
+    resizedHeight: number;
+    tokens: number;
+  }[];
+}
+
+/** A picture at the size that the model sees, RGBA. */
+export interface SeenPicture {
+  width: number;
+  height: number;
+  rgba: Uint8ClampedArray<ArrayBuffer>;
+}
+
+/** Everything that decides a run besides model and data. Bounds and the usual values come with `planTraining`'s problems. */
+export interface TrainSettings extends SeenOptions {
+  lora: {
+    r: number;
+    alpha: number;
+    rslora: boolean;
+    parts: {
+      languageAttention: boolean;
+      languageMlp: boolean;
+      visionAttention: boolean;
+      visionMlp: boolean;
+      mergers: boolean;
+    };
+  };
+  dropout: number;
+  learningRate: number;
+  schedule: "linear" | "cosine" | "constant";
+  /** Steps; below 1 a share of all steps. */
+  warmup: number;
+  weightDecay: number;
+  maxGradNorm: number;
+  optimizer: "adamw" | "adamw8";
+  /** Examples in memory at once, 1 to 8, and micro-batches to a step. */
+  batchSize: number;
+  accumulation: number;
+  epochs: number;
+  /** 0: as many as the epochs need. */
+  maxSteps: number;
+  seed: number;
+  saveEvery: number;
+  evaluateEvery: number;
+}
+
+export interface TrainingPlan {
+  /** Settings that cannot be used; the rest of the plan is absent then. */
+  problems: { field: string; expected: string; found: string; remedy: string }[];
+  plan?: {
+    trainable: number;
+    /** "Trainable parameters = 43,646,976 of 8,810,770,672 (0.50% trained)" */
+    trainableLine: string;
+    steps: number;
+    stepsPerEpoch: number;
+    examples: number;
+    heldBackExamples: number;
+    tokens: number;
+    trainedTokens: number;
+    /** Tokens of the longest example: it decides the memory. */
+    longest: number;
+    /** Rows over the limit, left out as a whole; and rows that this model cannot learn, with the reason. */
+    tooLong: { number: number; tokens: number }[];
+    failed: { number: number; message: string }[];
+    /** Learning rates of at most 200 steps. */
+    rates: { step: number; rate: number }[];
+  };
+}
+
 /** The part of the worker that serves the Train page; errors and task ids as in `EngineApi`. */
 export interface TrainApi {
   /** Reads rows and pictures and reports what is wrong; nothing is stored. */
@@ -101,4 +191,17 @@ export interface TrainApi {
   editDataset(id: string, change: DatasetChange): Promise<DatasetSummary>;
   /** A zip of train.jsonl, test.jsonl and pictures/ that this page and TRL read. */
   exportDataset(id: string): Promise<Blob>;
+
+  /** What a stored model would see of a row; the model need not be loaded. */
+  inspectRow(modelId: string, datasetId: string, rowId: string, options: SeenOptions): Promise<SeenRow>;
+  seenPicture(modelId: string, pictureId: string, maxPixels: number): Promise<SeenPicture>;
+  defaultTrainSettings(): Promise<TrainSettings>;
+  /** Tokenizes every row and says what a run would do. Needs no GPU. */
+  planTraining(
+    modelId: string,
+    datasetId: string,
+    settings: TrainSettings,
+    taskId: string,
+    onProgress: (done: number, total: number) => void,
+  ): Promise<TrainingPlan>;
 }

@@ -27,6 +27,18 @@ type Stored = Omit<DatasetSummary, "canUndo" | "canRedo">;
 interface StoredPicture {
   name: string;
   blob: Blob;
+  width: number;
+  height: number;
+}
+
+/** What a run learns from. */
+export interface TrainingData {
+  hash: string;
+  rows: readonly DataRow[];
+  /** The part of each row, in order of rows. */
+  parts: ("train" | "heldBack")[];
+  /** Throws `NotFound` for a picture that is gone. */
+  sizeOf(pictureId: string): { width: number; height: number };
 }
 
 /** Data sets of the worker: drafts that were read, stored ones, and editors with their undo. */
@@ -80,8 +92,8 @@ export class Datasets {
     return await locked(async () => {
       const fresh: string[] = [];
       try {
-        for (const { id, name: file, blob } of draft.pictures.values()) {
-          if (await putPicture(id, { name: file, blob })) fresh.push(id);
+        for (const { id, name: file, blob, width, height } of draft.pictures.values()) {
+          if (await putPicture(id, { name: file, blob, width, height })) fresh.push(id);
         }
         const summary = await this.#create(name, draft.formats, { rows: draft.rows, split: splitOf(draft.rows) });
         this.#drafts.delete(draftId);
@@ -142,7 +154,8 @@ export class Datasets {
       const found = pictures.get(pictureId);
       if (found) return { id: found.id, name: found.name, blob: found.blob };
     }
-    return { id: pictureId, ...(await picture(pictureId)) };
+    const { name, blob } = await picture(pictureId);
+    return { id: pictureId, name, blob };
   }
 
   async editDataset(id: string, change: Parameters<TrainApi["editDataset"]>[1]): Promise<DatasetSummary> {
@@ -166,6 +179,30 @@ export class Datasets {
   async exportDataset(id: string): Promise<Blob> {
     const { dataset } = await this.#open(id);
     return await exportDataset(dataset, async (pictureId) => (await picture(pictureId)).blob);
+  }
+
+  /** The rows (or one of them) with the sizes of their pictures. */
+  async forTraining(id: string, rowId?: string): Promise<TrainingData> {
+    const { hash } = await find(id);
+    const { dataset } = await this.#open(id);
+    const rows = rowId === undefined ? dataset.rows : dataset.rows.filter((row) => row.id === rowId);
+    const sizes = new Map<string, { width: number; height: number }>();
+    for (const pictureId of picturesOf(rows)) {
+      const found = (await getRecord("dataset-picture", pictureId)) as StoredPicture | undefined;
+      if (found) sizes.set(pictureId, found);
+    }
+    const sizeOf = (pictureId: string) => {
+      const size = sizes.get(pictureId);
+      if (!size) throw gone(pictureId);
+      return size;
+    };
+    const parts = partsOf(dataset);
+    return {
+      hash,
+      rows,
+      parts: rows === dataset.rows ? parts : rows.map((row) => parts[dataset.rows.indexOf(row)]!),
+      sizeOf,
+    };
   }
 
   /** The editor of a data set; a new one when another tab has changed it meanwhile. */
@@ -248,7 +285,12 @@ async function rowsById(id: string): Promise<DataRow[]> {
 async function picture(id: string): Promise<StoredPicture> {
   const found = (await getRecord("dataset-picture", id)) as StoredPicture | undefined;
   if (found) return found;
-  throw new TabTuneError("NotFound", `A picture (${id.slice(0, 8)}…) of this data set is gone. Drop the files again.`);
+  throw gone(id);
+}
+
+function gone(pictureId: string): TabTuneError {
+  const short = `${pictureId.slice(0, 8)}…`;
+  return new TabTuneError("NotFound", `A picture (${short}) of this data set is gone. Drop the files again.`);
 }
 
 /** False when it was there already. Throws `Quota`. */
@@ -261,10 +303,10 @@ async function putPicture(id: string, value: StoredPicture): Promise<boolean> {
 /** Pictures of a typed-in row, looked at before they are kept. Throws `BadImage`, and `BadInput` when an id is not the bytes' hash. */
 async function putNewPictures(pictures: readonly Picture[]): Promise<void> {
   for (const { id, name, blob } of pictures) {
-    await probeImage(blob, name);
+    const size = await probeImage(blob, name);
     const hash = await sha256Hex(new Uint8Array(await blob.arrayBuffer()));
     if (hash !== id)
       throw new TabTuneError("BadInput", `“${name}” was sent as picture ${id}, but its SHA-256 is ${hash}.`);
-    await putPicture(id, { name, blob });
+    await putPicture(id, { name, blob, ...size });
   }
 }

@@ -1,6 +1,9 @@
+import * as Comlink from "comlink";
+import { DEFAULT_SETTINGS } from "../train/index.ts";
 import type { TrainApi } from "./train_protocol.ts";
 import { Datasets } from "./worker_datasets.ts";
 import { appBase } from "./worker_models.ts";
+import { planTraining, seenPicture, seenRow } from "./worker_plans.ts";
 
 /** The part of the worker that the methods below need. */
 interface Host {
@@ -23,5 +26,16 @@ export function trainMethods(worker: Host): TrainApi {
     datasetPicture: (pictureId) => datasets.datasetPicture(pictureId),
     editDataset: (id, change) => datasets.editDataset(id, change),
     exportDataset: (id) => datasets.exportDataset(id),
+    inspectRow: async (modelId, datasetId, rowId, options) =>
+      await seenRow(modelId, await datasets.forTraining(datasetId, rowId), options),
+    seenPicture: async (modelId, pictureId, maxPixels) => {
+      const seen = await seenPicture(modelId, await datasets.datasetPicture(pictureId), maxPixels);
+      return Comlink.transfer(seen, [seen.rgba.buffer]);
+    },
+    defaultTrainSettings: async () => DEFAULT_SETTINGS,
+    planTraining: (modelId, datasetId, settings, taskId, onProgress) =>
+      worker.task(taskId, async (signal) =>
+        planTraining(modelId, await datasets.forTraining(datasetId), settings, signal, onProgress),
+      ),
   };
 }

@@ -15,6 +15,14 @@ export interface RenderOptions {
   addVisionId?: boolean;
 }
 
+/** The template that was used last, parsed: data sets render one thousands of times. */
+let last: { text: string; template: Template } | undefined;
+
+function compiled(text: string): Template {
+  if (last?.text !== text) last = { text, template: new Template(text) };
+  return last.template;
+}
+
 /** Renders a conversation with a checkpoint's own template. Throws `BadCheckpoint` when the template is broken. */
 export function renderChat(
   template: string,
@@ -22,7 +30,7 @@ export function renderChat(
   options: RenderOptions = {},
 ): string {
   try {
-    return new Template(template).render({
+    return compiled(template).render({
       messages,
       add_generation_prompt: options.addGenerationPrompt ?? false,
       add_vision_id: options.addVisionId ?? false,

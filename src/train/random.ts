@@ -26,3 +26,14 @@ export function randomFrom(...seeds: number[]): () => number {
   for (let i = 0; i < 12; i++) next();
   return next;
 }
+
+/** 0 … count − 1 in an order that the seeds decide, the same on every machine (Fisher and Yates). */
+export function shuffled(count: number, ...seeds: number[]): number[] {
+  const random = randomFrom(...seeds);
+  const order = Array.from({ length: count }, (_, i) => i);
+  for (let i = count - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1));
+    [order[i], order[j]] = [order[j]!, order[i]!];
+  }
+  return order;
+}

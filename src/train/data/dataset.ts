@@ -1,6 +1,6 @@
 import { TabTuneError } from "../../errors.ts";
 import { sha256Hex } from "../../formats/index.ts";
-import { randomFrom } from "../random.ts";
+import { shuffled } from "../random.ts";
 import { checkTurns } from "./parse_row.ts";
 import type { DataPart, DataRow, Problem } from "./row.ts";
 
@@ -179,15 +179,4 @@ function groupsByPicture(rows: readonly DataRow[]): number[][] {
     else groups.set(r, [i]);
   });
   return [...groups.values()];
-}
-
-/** 0 … count − 1 in an order that the seed decides, the same on every machine (Fisher and Yates). */
-function shuffled(count: number, seed: number): number[] {
-  const random = randomFrom(seed);
-  const order = Array.from({ length: count }, (_, i) => i);
-  for (let i = count - 1; i > 0; i--) {
-    const j = Math.floor(random() * (i + 1));
-    [order[i], order[j]] = [order[j]!, order[i]!];
-  }
-  return order;
 }

@@ -1,0 +1,87 @@
+import { openModel } from "../engine/index.ts";
+import { TabTuneError } from "../errors.ts";
+import { imageSize, parseConfig, parseProcessorConfig } from "../models/index.ts";
+import { decodeImage, resizeBicubic } from "../processor/index.ts";
+import { checkSettings, encodeRows, planRun, RowTokenizer, type TrainSettings } from "../train/index.ts";
+import type { Picture } from "./protocol.ts";
+import type { SeenOptions, SeenPicture, SeenRow, TrainingPlan } from "./train_protocol.ts";
+import type { TrainingData } from "./worker_datasets.ts";
+
+/** Rows of a list in a plan: more than a page shows. */
+const MAX_LISTED = 1000;
+
+/** The tokenizer of the model that was asked about last: parsing it takes a while. */
+let last: { modelId: string; tokenizer: RowTokenizer } | undefined;
+
+async function tokenizerOf(modelId: string): Promise<RowTokenizer> {
+  if (last?.modelId !== modelId) {
+    const { texts, config } = await openModel(modelId);
+    last = { modelId, tokenizer: new RowTokenizer(texts, config) };
+  }
+  return last.tokenizer;
+}
+
+/** What a stored model would see of the one row in `data`. Throws `NotFound`. */
+export async function seenRow(modelId: string, data: TrainingData, options: SeenOptions): Promise<SeenRow> {
+  const row = data.rows[0];
+  if (!row) throw new TabTuneError("NotFound", "This row is no longer in the data set.");
+  const tokenizer = await tokenizerOf(modelId);
+  const example = tokenizer.encode(row, data.sizeOf, options);
+  return {
+    spans: tokenizer.spans(example),
+    tokens: example.ids.length,
+    trained: example.trained,
+    isTooLong: example.ids.length > options.maxTokens,
+    pictures: example.images.map(({ grid: _, start: __, ...shown }) => shown),
+  };
+}
+
+/** A picture as the model's own resize makes it. */
+export async function seenPicture(modelId: string, picture: Picture, maxPixels: number): Promise<SeenPicture> {
+  const { texts, config } = await openModel(modelId);
+  const image = await decodeImage(picture.blob, picture.name);
+  const processor = parseProcessorConfig(texts, parseConfig(config));
+  const { height, width } = imageSize(image.height, image.width, processor, { maxPixels });
+  const { rgb } = resizeBicubic(image, height, width);
+  const rgba = new Uint8ClampedArray(width * height * 4).fill(255);
+  for (let i = 0, o = 0; i < rgb.length; i += 3, o += 4) {
+    rgba[o] = rgb[i]!;
+    rgba[o + 1] = rgb[i + 1]!;
+    rgba[o + 2] = rgb[i + 2]!;
+  }
+  return { width, height, rgba };
+}
+
+/** What a run would do: settings checked, rows tokenized, steps counted. */
+export async function planTraining(
+  modelId: string,
+  data: TrainingData,
+  settings: TrainSettings,
+  signal: AbortSignal,
+  onProgress: (done: number, total: number) => void,
+): Promise<TrainingPlan> {
+  const problems = checkSettings(settings);
+  if (problems.length > 0) return { problems };
+  const { config, parameters } = await openModel(modelId);
+  const encoded = await encodeRows(await tokenizerOf(modelId), data.rows, data.sizeOf, {
+    ...settings,
+    signal,
+    onProgress,
+  });
+  const number = new Map(data.rows.map((row, i) => [row.id, i + 1]));
+  const part = new Map(data.rows.map((row, i) => [row.id, data.parts[i]]));
+  const train = encoded.examples.filter(({ rowId }) => part.get(rowId) === "train");
+  return {
+    problems,
+    plan: {
+      ...planRun(settings, { config, parameters }, train),
+      heldBackExamples: encoded.examples.length - train.length,
+      tooLong: encoded.tooLong
+        .slice(0, MAX_LISTED)
+        .map(({ rowId, tokens }) => ({ number: number.get(rowId)!, tokens })),
+      failed: encoded.failed
+        .slice(0, MAX_LISTED)
+        .map(({ rowId, message }) => ({ number: number.get(rowId)!, message })),
+    },
+  };
+}
