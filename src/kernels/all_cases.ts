@@ -1,9 +1,15 @@
 import { attentionCases } from "./attention.cases.ts";
 import type { KernelCase } from "./case.ts";
+import { crossEntropyCases } from "./cross_entropy.cases.ts";
+import { dropoutCases } from "./dropout.cases.ts";
 import { embeddingCases } from "./embedding.cases.ts";
+import { gatherCases } from "./gather.cases.ts";
+import { geluCases } from "./gelu.cases.ts";
+import { gemmCases } from "./gemm.cases.ts";
 import { interpolateCases } from "./interpolate.cases.ts";
 import { layerNormCases } from "./layer_norm.cases.ts";
 import { matmulCases } from "./matmul.cases.ts";
+import { matmulBackwardCases } from "./matmul_backward.cases.ts";
 import { rmsNormCases } from "./rms_norm.cases.ts";
 import { ropeCases } from "./rope.cases.ts";
 import { sampleCases } from "./sample.cases.ts";
@@ -22,4 +28,10 @@ export const allCases: readonly KernelCase[] = [
   ...scatterCases,
   ...interpolateCases,
   ...sampleCases,
+  ...gemmCases,
+  ...matmulBackwardCases,
+  ...geluCases,
+  ...gatherCases,
+  ...dropoutCases,
+  ...crossEntropyCases,
 ];

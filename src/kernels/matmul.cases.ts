@@ -13,7 +13,8 @@ interface Shape {
   ldx?: number;
 }
 
-function erf(x: number): number {
+/** Error function in float64. */
+export function erf(x: number): number {
   // Series for small |x|, continued fraction beyond: float64 accuracy.
   const a = Math.abs(x);
   if (a > 6) return Math.sign(x);
@@ -31,7 +32,8 @@ function erf(x: number): number {
   return Math.sign(x) * (1 - Math.exp(-a * a) / ((a + fraction) * Math.sqrt(Math.PI)));
 }
 
-const activations: Record<Activation, (v: number) => number> = {
+/** What may follow a product. */
+export const activations: Record<Activation, (v: number) => number> = {
   none: (v) => v,
   gelu_tanh: (v) => 0.5 * v * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (v + 0.044715 * v ** 3))),
   gelu_erf: (v) => 0.5 * v * (1 + erf(v / Math.SQRT2)),

@@ -1,6 +1,6 @@
 import { f16ToF32 } from "../formats/index.ts";
 import type { Bench, BuiltCase, KernelCase } from "./case.ts";
-import { type CacheType, rope } from "./rope.ts";
+import { type CacheType, rope, ropeBackward } from "./rope.ts";
 
 interface Shape {
   tokens: number;
@@ -11,74 +11,150 @@ interface Shape {
   sections?: readonly [number, number, number];
 }
 
-function build(bench: Bench, s: Shape): BuiltCase {
+/** Everything beside the projections that a rotation depends on. Slots start at 3, so the caches have room before and behind. */
+export interface RopeInputs extends Shape {
+  capacity: number;
+  norms: ArrayLike<number>;
+  /** [tokens, 4]: three axes and the slot. */
+  positions: Uint32Array<ArrayBuffer>;
+}
+
+const EPS = 1e-6;
+
+function angle(s: Shape, position: number, j: number): number {
+  return position * (s.sections ? 5e6 ** ((-2 * j) / s.d) : 1e4 ** ((-4 * (j % (s.d / 4))) / s.d));
+}
+
+function axis(s: Shape, j: number): number {
+  if (!s.sections) return j < s.d / 4 ? 0 : 1;
+  if (j % 3 === 1 && j < 3 * s.sections[1]) return 1;
+  if (j % 3 === 2 && j < 3 * s.sections[2]) return 2;
+  return 0;
+}
+
+/** Where a head of the fused projection lies in q, k or v. */
+function place(s: RopeInputs, t: number, h: number): ["q" | "k" | "v", number] {
+  const slot = s.positions[4 * t + 3]!;
+  if (h < s.heads) return ["q", (t * s.heads + h) * s.d];
+  if (h < s.heads + s.kvHeads) return ["k", ((h - s.heads) * s.capacity + slot) * s.d];
+  return ["v", ((h - s.heads - s.kvHeads) * s.capacity + slot) * s.d];
+}
+
+export function ropeReference(s: RopeInputs, qkv: ArrayLike<number>) {
   const { tokens, heads, kvHeads, d } = s;
-  const capacity = tokens + 5;
-  const width = (heads + 2 * kvHeads) * d;
-  const qkv = bench.values(tokens * width, 2);
-  const norms = bench.values(2 * d).map((v) => 1 + 0.2 * v);
-  const reach = 40;
-  const table = new Float32Array(reach * d);
-  const angle = (pos: number, j: number) =>
-    pos * (s.sections ? 5e6 ** ((-2 * j) / d) : 1e4 ** ((-4 * (j % (d / 4))) / d));
-  for (let pos = 0; pos < reach; pos++) {
-    for (let j = 0; j < d / 2; j++) {
-      table[pos * d + 2 * j] = Math.cos(angle(pos, j));
-      table[pos * d + 2 * j + 1] = Math.sin(angle(pos, j));
-    }
-  }
-  const positions = new Uint32Array(tokens * 4);
-  for (let t = 0; t < tokens; t++) {
-    for (let a = 0; a < 3; a++) positions[4 * t + a] = Math.floor(bench.random() * reach);
-    positions[4 * t + 3] = t + 3;
-  }
-  const axis = (j: number) => {
-    if (!s.sections) return j < d / 4 ? 0 : 1;
-    if (j % 3 === 1 && j < 3 * s.sections[1]) return 1;
-    if (j % 3 === 2 && j < 3 * s.sections[2]) return 2;
-    return 0;
+  const cache = kvHeads * s.capacity * d;
+  const out = {
+    q: new Float64Array(tokens * heads * d),
+    k: new Float64Array(cache),
+    v: new Float64Array(cache),
   };
-  const q = new Float64Array(tokens * heads * d);
-  const k = new Float64Array(kvHeads * capacity * d);
-  const v = new Float64Array(kvHeads * capacity * d);
   for (let t = 0; t < tokens; t++) {
     for (let h = 0; h < heads + 2 * kvHeads; h++) {
-      const x = Array.from(qkv.subarray(t * width + h * d, t * width + (h + 1) * d));
-      const isV = h >= heads + kvHeads;
-      if (s.sections && !isV) {
-        const rms = Math.sqrt(x.reduce((sum, e) => sum + e * e, 0) / d + 1e-6);
-        for (let i = 0; i < d; i++) x[i] = (norms[(h < heads ? 0 : d) + i]! * x[i]!) / rms;
+      const x = Float64Array.from({ length: d }, (_, i) => qkv[(t * (heads + 2 * kvHeads) + h) * d + i]!);
+      const [name, at] = place(s, t, h);
+      if (s.sections && name !== "v") {
+        const rms = Math.sqrt(x.reduce((sum, e) => sum + e * e, 0) / d + EPS);
+        for (let i = 0; i < d; i++) x[i] = (s.norms[(name === "q" ? 0 : d) + i]! * x[i]!) / rms;
       }
       const y = x.slice();
-      if (!isV) {
+      if (name !== "v") {
         for (let j = 0; j < d / 2; j++) {
-          const theta = angle(positions[4 * t + axis(j)]!, j);
+          const theta = angle(s, s.positions[4 * t + axis(s, j)]!, j);
           y[j] = x[j]! * Math.cos(theta) - x[j + d / 2]! * Math.sin(theta);
           y[j + d / 2] = x[j + d / 2]! * Math.cos(theta) + x[j]! * Math.sin(theta);
         }
       }
-      const slot = positions[4 * t + 3]!;
-      if (h < heads) q.set(y, (t * heads + h) * d);
-      else if (!isV) k.set(y, ((h - heads) * capacity + slot) * d);
-      else v.set(y, ((h - heads - kvHeads) * capacity + slot) * d);
+      out[name].set(y, at);
     }
   }
-  const cacheElements = kvHeads * capacity * d;
-  const options = {
-    qkv: bench.upload(qkv),
+  return out;
+}
+
+/** The gradient of Σ dq ⊙ q + dk ⊙ k + dv ⊙ v by qkv. */
+export function ropeBackwardReference(
+  s: RopeInputs,
+  qkv: ArrayLike<number>,
+  grads: Record<"q" | "k" | "v", ArrayLike<number>>,
+): Float64Array {
+  const { tokens, heads, kvHeads, d } = s;
+  const out = new Float64Array(tokens * (heads + 2 * kvHeads) * d);
+  for (let t = 0; t < tokens; t++) {
+    for (let h = 0; h < heads + 2 * kvHeads; h++) {
+      const base = (t * (heads + 2 * kvHeads) + h) * d;
+      const [name, at] = place(s, t, h);
+      const g = Float64Array.from({ length: d }, (_, i) => grads[name][at + i]!);
+      if (name !== "v") {
+        for (let j = 0; j < d / 2; j++) {
+          const theta = angle(s, s.positions[4 * t + axis(s, j)]!, j);
+          const [a, b] = [g[j]!, g[j + d / 2]!];
+          g[j] = a * Math.cos(theta) + b * Math.sin(theta);
+          g[j + d / 2] = b * Math.cos(theta) - a * Math.sin(theta);
+        }
+      }
+      if (s.sections && name !== "v") {
+        let [squares, products] = [0, 0];
+        for (let i = 0; i < d; i++) {
+          g[i]! *= s.norms[(name === "q" ? 0 : d) + i]!;
+          squares += qkv[base + i]! ** 2;
+          products += g[i]! * qkv[base + i]!;
+        }
+        const r = 1 / Math.sqrt(squares / d + EPS);
+        for (let i = 0; i < d; i++) g[i] = r * g[i]! - (r ** 3 * qkv[base + i]! * products) / d;
+      }
+      out.set(g, base);
+    }
+  }
+  return out;
+}
+
+/** Positions and norms of a case; `random` in [0, 1). */
+export function ropeInputs(s: Shape, random: () => number): RopeInputs {
+  const positions = new Uint32Array(s.tokens * 4);
+  for (let t = 0; t < s.tokens; t++) {
+    for (let a = 0; a < 3; a++) positions[4 * t + a] = Math.floor(random() * REACH);
+    positions[4 * t + 3] = t + 3;
+  }
+  const norms = Float32Array.from({ length: 2 * s.d }, () => 0.8 + 0.4 * random());
+  return { ...s, capacity: s.tokens + 5, positions, norms };
+}
+
+/** Positions of a table. */
+const REACH = 40;
+
+function uploads(bench: Bench, s: RopeInputs, qkv: Float32Array<ArrayBuffer>) {
+  const table = new Float32Array(REACH * s.d);
+  for (let pos = 0; pos < REACH; pos++) {
+    for (let j = 0; j < s.d / 2; j++) {
+      table[pos * s.d + 2 * j] = Math.cos(angle(s, pos, j));
+      table[pos * s.d + 2 * j + 1] = Math.sin(angle(s, pos, j));
+    }
+  }
+  const { tokens, heads, kvHeads, d, capacity, sections } = s;
+  return {
     tokens,
     heads,
     kvHeads,
     d,
     capacity,
-    cacheType: s.cacheType,
+    qkv: bench.upload(qkv),
     table: bench.upload(table),
-    positions: bench.upload(positions),
-    q: bench.empty(tokens * heads * d),
-    k: bench.empty(s.cacheType === "f16" ? cacheElements / 2 : cacheElements),
-    v: bench.empty(s.cacheType === "f16" ? cacheElements / 2 : cacheElements),
-    eps: 1e-6,
-    ...(s.sections ? { sections: s.sections, norms: bench.upload(norms) } : {}),
+    positions: bench.upload(s.positions),
+    eps: EPS,
+    ...(sections ? { sections, norms: bench.upload(Float32Array.from(s.norms)) } : {}),
+  };
+}
+
+function build(bench: Bench, shape: Shape): BuiltCase {
+  const s = ropeInputs(shape, () => bench.random());
+  const qkv = bench.values(s.tokens * (s.heads + 2 * s.kvHeads) * s.d, 2);
+  const { q, k, v } = ropeReference(s, qkv);
+  const cache = s.cacheType === "f16" ? k.length / 2 : k.length;
+  const options = {
+    ...uploads(bench, s, qkv),
+    cacheType: s.cacheType,
+    q: bench.empty(q.length),
+    k: bench.empty(cache),
+    v: bench.empty(cache),
   };
   const type = s.cacheType === "f16" ? ("f16" as const) : ("f32" as const);
   return {
@@ -88,6 +164,20 @@ function build(bench: Bench, s: Shape): BuiltCase {
       { name: "k", slice: options.k, expected: k, type },
       { name: "v", slice: options.v, expected: v, type },
     ],
+  };
+}
+
+function buildBackward(bench: Bench, shape: Shape): BuiltCase {
+  const s = ropeInputs(shape, () => bench.random());
+  const qkv = bench.values(s.tokens * (s.heads + 2 * s.kvHeads) * s.d, 2);
+  const cache = s.kvHeads * s.capacity * s.d;
+  const [q, k, v] = [bench.values(s.tokens * s.heads * s.d), bench.values(cache), bench.values(cache)];
+  const expected = ropeBackwardReference(s, qkv, { q, k, v });
+  const dqkv = bench.empty(qkv.length);
+  const options = { ...uploads(bench, s, qkv), dq: bench.upload(q), dk: bench.upload(k), dv: bench.upload(v), dqkv };
+  return {
+    record: (program) => ropeBackward(program, options),
+    outputs: [{ name: "dqkv", slice: dqkv, expected }],
   };
 }
 
@@ -101,15 +191,30 @@ const shapes: Shape[] = [
   { tokens: 4, heads: 16, kvHeads: 16, d: 64, cacheType: "f32" },
 ];
 
-export const ropeCases: KernelCase[] = shapes.map((s) => ({
-  kernel: `rope ${s.sections ? "m-rope" : "vision"} ${s.cacheType}`,
-  shape: `${s.tokens} tokens, ${s.heads}+2×${s.kvHeads} heads of ${s.d}`,
-  // f16 keeps 11 bits: at most 2^-12 of each value, 2^-12/√3 in the mean.
-  tolerance: s.cacheType === "f16" ? 3e-4 : 1e-6,
-  bytes: s.tokens * (s.heads + 2 * s.kvHeads) * s.d * 8,
-  flops: s.tokens * (s.heads + 2 * s.kvHeads) * s.d * 8,
-  build: (bench) => build(bench, s),
-}));
+const cost = (s: Shape) => s.tokens * (s.heads + 2 * s.kvHeads) * s.d;
+const label = (s: Shape) => `${s.tokens} tokens, ${s.heads}+2×${s.kvHeads} heads of ${s.d}`;
+
+export const ropeCases: KernelCase[] = [
+  ...shapes.map((s) => ({
+    kernel: `rope ${s.sections ? "m-rope" : "vision"} ${s.cacheType}`,
+    shape: label(s),
+    // f16 keeps 11 bits: at most 2^-12 of each value, 2^-12/√3 in the mean.
+    tolerance: s.cacheType === "f16" ? 3e-4 : 1e-6,
+    bytes: cost(s) * 8,
+    flops: cost(s) * 8,
+    build: (bench: Bench) => build(bench, s),
+  })),
+  ...shapes
+    .filter((s) => s.cacheType === "f32")
+    .map((s) => ({
+      kernel: `rope_backward ${s.sections ? "m-rope" : "vision"}`,
+      shape: label(s),
+      tolerance: 5e-6,
+      bytes: cost(s) * 12,
+      flops: cost(s) * 14,
+      build: (bench: Bench) => buildBackward(bench, s),
+    })),
+];
 
 /** Opens packed f16 words. */
 export function openF16(words: Uint32Array): Float64Array {

@@ -29,6 +29,11 @@ export function fold(groups: number): [number, number] {
   return [Math.ceil(groups / y), y];
 }
 
+/** What of a slice lies behind its first `bytes`, a multiple of 256. */
+export function sliceFrom(slice: Slice, bytes: number): Slice {
+  return { buffer: slice.buffer, offset: slice.offset + bytes, size: slice.size - bytes };
+}
+
 export interface NormShape {
   rows: number;
   /** Elements of a row. */

@@ -1,5 +1,6 @@
 import activation from "../../shaders/lib/activation.wgsl?raw";
 import swigluShader from "../../shaders/swiglu.wgsl?raw";
+import backwardShader from "../../shaders/swiglu_backward.wgsl?raw";
 import type { Program } from "../gpu/index.ts";
 import { compose, fold, type Slice } from "./source.ts";
 
@@ -11,5 +12,15 @@ export function swiglu(program: Program, gu: Slice, y: Slice, { rows, n }: { row
     buffers: [gu, y],
     grid: fold(Math.ceil((rows * n) / 256)),
     work: rows * n * 12,
+  });
+}
+
+/** Records the gradient of `swiglu` by gate and up, in place of them in gu. dy [rows, n] f32. Source: qwen3-vl.md §9.7. */
+export function swigluBackward(program: Program, dy: Slice, gu: Slice, { rows, n }: { rows: number; n: number }): void {
+  program.dispatch(program.gpu.kernel("swiglu_backward", compose({}, backwardShader), "rw"), {
+    params: [rows, n],
+    buffers: [dy, gu],
+    grid: fold(Math.ceil((rows * n) / 256)),
+    work: rows * n * 20,
   });
 }

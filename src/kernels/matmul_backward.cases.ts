@@ -1,0 +1,69 @@
+import type { KernelCase } from "./case.ts";
+import type { Matrix } from "./matmul.ts";
+import { matmulBackward } from "./matmul_backward.ts";
+
+interface Shape {
+  scheme: Matrix["scheme"];
+  m: number;
+  n: number;
+  k: number;
+  accumulate?: boolean;
+  blockRows?: number;
+}
+
+/** dX [m, k] = dY [m, n] · W [n, k]. */
+export function matmulBackwardReference(
+  dy: ArrayLike<number>,
+  w: ArrayLike<number>,
+  { m, n, k }: { m: number; n: number; k: number },
+): Float64Array {
+  const dx = new Float64Array(m * k);
+  for (let i = 0; i < m; i++) {
+    for (let j = 0; j < n; j++) {
+      for (let e = 0; e < k; e++) dx[i * k + e]! += dy[i * n + j]! * w[j * k + e]!;
+    }
+  }
+  return dx;
+}
+
+const shapes: Shape[] = [
+  // The 4B model's rows, fewer tokens and outputs than the real ones: the reference is slow.
+  { scheme: "q4a32", m: 3, n: 96, k: 2560 },
+  { scheme: "q4a64", m: 70, n: 130, k: 192, accumulate: true },
+  { scheme: "bf16", m: 65, n: 100, k: 148 },
+  { scheme: "bf16", m: 1, n: 1, k: 4 },
+  { scheme: "q4a32", m: 1, n: 300, k: 100 },
+  { scheme: "q4a32", m: 20, n: 1, k: 64 },
+  { scheme: "q4a32", m: 66, n: 200, k: 100, blockRows: 64 },
+  { scheme: "bf16", m: 9, n: 130, k: 36, blockRows: 64, accumulate: true },
+];
+
+export const matmulBackwardCases: KernelCase[] = shapes.map((s) => ({
+  kernel: `matmul_backward ${s.scheme}${s.accumulate ? " +=" : ""}`,
+  shape: `${s.m}×${s.n} · ${s.n}×${s.k}${s.blockRows ? ` in blocks of ${s.blockRows}` : ""}`,
+  tolerance: 5e-6,
+  bytes: s.n * s.k * (s.scheme === "bf16" ? 2 : s.scheme === "q4a32" ? 0.625 : 0.5625) + 4 * (s.m * s.k + s.m * s.n),
+  flops: 2 * s.m * s.n * s.k,
+  build(bench) {
+    const { matrix, values } = bench.matrix(s.scheme, s.n, s.k, s.blockRows);
+    const dy = bench.values(s.m * s.n);
+    const dx = bench.values(s.m * s.k);
+    const expected = matmulBackwardReference(dy, values, s);
+    if (s.accumulate)
+      dx.forEach((v, i) => {
+        expected[i]! += v;
+      });
+    const [dys, dxs] = [bench.upload(dy), bench.upload(dx)];
+    return {
+      record: (program) =>
+        matmulBackward(program, {
+          dy: dys,
+          dx: dxs,
+          m: s.m,
+          weight: matrix,
+          ...(s.accumulate ? { accumulate: true } : {}),
+        }),
+      outputs: [{ name: "dx", slice: dxs, expected }],
+    };
+  },
+}));
