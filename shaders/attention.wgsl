@@ -1,5 +1,6 @@
 // o = softmax(scale · q kᵀ) v for each query over the keys lo ≤ j < hi of its range; flash style, scores never leave the workgroup.
 // q [tokens][heads][d] f32; k, v [kvHeads][capacity][d] in the cache's type; ranges [tokens] (lo, hi); o [tokens][heads][d] f32.
+// Training also keeps the log-sum-exp of each row (lib/lse.wgsl).
 // Query head h reads kv head h / (heads/kvHeads). Causal attention is the range (0, position + 1), a picture's patches are (start, end).
 // One workgroup of 64 threads for 32 queries of a head; 32 keys a step; running maximum and sum in f32.  Grid: (ceil(tokens/32), heads).
 
@@ -159,6 +160,9 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let row = q0 + ty * 4u + r;
     if (row < p.tokens) {
       let inverse = 1.0 / max(rowSum[ty * 4u + r], 1e-30);
+      if (tx == 0u) {
+        store_lse(row * p.heads + h, rowMax[ty * 4u + r] + log(max(rowSum[ty * 4u + r], 1e-30)));
+      }
       for (var c = 0u; c < CV; c++) {
         let column = tx + c * 8u;
         if (column < vecs) {

@@ -1,4 +1,6 @@
+import { adamwCases } from "./adamw.cases.ts";
 import { attentionCases } from "./attention.cases.ts";
+import { attentionBackwardCases } from "./attention_backward.cases.ts";
 import type { KernelCase } from "./case.ts";
 import { crossEntropyCases } from "./cross_entropy.cases.ts";
 import { dropoutCases } from "./dropout.cases.ts";
@@ -6,6 +8,7 @@ import { embeddingCases } from "./embedding.cases.ts";
 import { gatherCases } from "./gather.cases.ts";
 import { geluCases } from "./gelu.cases.ts";
 import { gemmCases } from "./gemm.cases.ts";
+import { gradNormCases } from "./grad_norm.cases.ts";
 import { interpolateCases } from "./interpolate.cases.ts";
 import { layerNormCases } from "./layer_norm.cases.ts";
 import { matmulCases } from "./matmul.cases.ts";
@@ -34,4 +37,7 @@ export const allCases: readonly KernelCase[] = [
   ...gatherCases,
   ...dropoutCases,
   ...crossEntropyCases,
+  ...attentionBackwardCases,
+  ...gradNormCases,
+  ...adamwCases,
 ];

@@ -1,9 +1,11 @@
 import attentionShader from "../../shaders/attention.wgsl?raw";
 import decodeShader from "../../shaders/attention_decode.wgsl?raw";
 import decodeReduceShader from "../../shaders/attention_decode_reduce.wgsl?raw";
+import lseStore from "../../shaders/lib/lse.wgsl?raw";
+import lseNone from "../../shaders/lib/lse_none.wgsl?raw";
 import { f32, type GridHandle, type Program } from "../gpu/index.ts";
 import { type CacheType, cacheLibrary } from "./rope.ts";
-import { compose, type Slice } from "./source.ts";
+import { compose, type Slice, sliceFrom } from "./source.ts";
 
 interface AttentionShape {
   heads: number;
@@ -24,6 +26,8 @@ export interface AttentionOptions extends AttentionShape {
   ranges: Slice;
   /** [tokens, heads, d] f32. */
   o: Slice;
+  /** [tokens, heads] f32: receives the log-sum-exp of each softmax, which the backward pass needs. */
+  lse?: Slice;
   tokens: number;
   /** Keys that a query sees on average, for the cost estimate. */
   keys: number;
@@ -32,8 +36,9 @@ export interface AttentionOptions extends AttentionShape {
 /** Records softmax(q kᵀ / √d) v for every query over its own range of keys. Source: qwen3-vl.md §5.4, §6.2. */
 export function attention(program: Program, a: AttentionOptions): void {
   const columns = Math.ceil(a.d / 32);
-  const code = compose({ CV: columns, ACC: 4 * columns }, cacheLibrary(a.cacheType), attentionShader);
-  const kernel = program.gpu.kernel(`attention ${a.cacheType} d${a.d}`, code, "rrrrw");
+  const constants = { CV: columns, ACC: 4 * columns };
+  const code = compose(constants, cacheLibrary(a.cacheType), a.lse ? lseStore : lseNone, attentionShader);
+  const kernel = program.gpu.kernel(`attention ${a.cacheType} d${a.d}`, code, a.lse ? "rrrrww" : "rrrrw");
   const workPerRow = 4 * a.heads * a.d * Math.max(1, a.keys);
   // 64 rows keep the byte offsets of q, ranges and o at multiples of 256.
   const step = Math.ceil(program.gpu.governor.rows(workPerRow, 64, a.tokens) / 64) * 64;
@@ -42,15 +47,18 @@ export function attention(program: Program, a: AttentionOptions): void {
     const width = a.heads * a.d * 4;
     program.dispatch(kernel, {
       params: [tokens, a.heads, a.heads / a.kvHeads, a.d, a.capacity, f32(a.d ** -0.5)],
-      buffers: [from(a.q, row * width), a.k, a.v, from(a.ranges, row * 8), from(a.o, row * width)],
+      buffers: [
+        sliceFrom(a.q, row * width),
+        a.k,
+        a.v,
+        sliceFrom(a.ranges, row * 8),
+        sliceFrom(a.o, row * width),
+        ...(a.lse ? [sliceFrom(a.lse, row * a.heads * 4)] : []),
+      ],
       grid: [Math.ceil(tokens / 32), a.heads],
       work: workPerRow * tokens,
     });
   }
-}
-
-function from(slice: Slice, bytes: number): Slice {
-  return { buffer: slice.buffer, offset: slice.offset + bytes, size: slice.size - bytes };
 }
 
 /** Keys of one slice of the split decode attention. */

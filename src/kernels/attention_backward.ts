@@ -1,0 +1,76 @@
+import backwardShader from "../../shaders/attention_backward.wgsl?raw";
+import deltaShader from "../../shaders/attention_backward_delta.wgsl?raw";
+import { f32, type Program } from "../gpu/index.ts";
+import { compose, fold, type Slice } from "./source.ts";
+
+export interface AttentionBackwardOptions {
+  tokens: number;
+  heads: number;
+  kvHeads: number;
+  /** Head size: a multiple of 4, at most 128. */
+  d: number;
+  /** Slots of a row of keys. */
+  capacity: number;
+  /** Keys that exist: slots 0 … keys. */
+  keys: number;
+  /** Keys that a query sees on average, for the cost estimate. */
+  seen: number;
+  /** [tokens, heads, d] f32, as the forward pass had and made them. */
+  q: Slice;
+  o: Slice;
+  /** [kvHeads, capacity, d] f32. */
+  k: Slice;
+  v: Slice;
+  /** [tokens, heads] f32 of the forward pass. */
+  lse: Slice;
+  /** [tokens, 2] u32: first key that a query sees and one past the last. */
+  ranges: Slice;
+  /** [keys, 2] u32: first query that sees a key and one past the last. Every query between them sees it. */
+  keyRanges: Slice;
+  /** [tokens, heads, d] f32: the gradient of o. */
+  dout: Slice;
+  /** [tokens, heads, 2] f32, scratch. */
+  stats: Slice;
+  /** As q, k and v. */
+  dq: Slice;
+  dk: Slice;
+  dv: Slice;
+}
+
+/** Records the gradients of `attention` by q, k and v; probabilities are made again from lse, never stored. Source: qwen3-vl.md §9.7. */
+export function attentionBackward(program: Program, a: AttentionBackwardOptions): void {
+  const rows = a.tokens * a.heads;
+  program.dispatch(program.gpu.kernel("attention_backward_delta", compose({}, deltaShader), "rrrw"), {
+    params: [rows, a.d],
+    buffers: [a.o, a.dout, a.lse, a.stats],
+    grid: fold(Math.ceil(rows / 64)),
+    work: rows * a.d * 2,
+  });
+  const pass = (byKey: boolean, isValue: boolean, out: Slice) => {
+    const vecs = a.d / 4;
+    const columns = Math.ceil(a.d / 32);
+    const constants = { CV: columns, ACC: 4 * columns, BY_KEY: byKey, VALUE: isValue };
+    const code = compose(constants, backwardShader);
+    const kernel = program.gpu.kernel(`attention_backward ${isValue ? "dv" : byKey ? "dk" : "dq"}`, code, "rrrrrrw");
+    const queries = [a.heads * vecs, vecs];
+    const keys = [vecs, a.capacity * vecs];
+    const strides = byKey ? [...keys, ...queries] : [...queries, ...keys];
+    const count = byKey ? a.keys : a.tokens;
+    const workPerRow = ((isValue ? 4 : 6) * a.tokens * a.heads * a.d * Math.max(1, a.seen)) / count;
+    const step = Math.ceil(program.gpu.governor.rows(workPerRow, 32, count) / 32) * 32;
+    for (let row = 0; row < count; row += step) {
+      const end = Math.min(count, row + step);
+      program.dispatch(kernel, {
+        params: [row, end, a.heads, a.heads / a.kvHeads, vecs, f32(a.d ** -0.5), ...strides],
+        buffers: byKey
+          ? [a.k, a.q, a.v, a.dout, a.keyRanges, a.stats, out]
+          : [a.q, a.k, a.dout, a.v, a.ranges, a.stats, out],
+        grid: [Math.ceil((end - row) / 32), byKey ? a.kvHeads : a.heads],
+        work: workPerRow * (end - row),
+      });
+    }
+  };
+  pass(false, false, a.dq);
+  pass(true, false, a.dk);
+  pass(true, true, a.dv);
+}
