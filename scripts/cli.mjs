@@ -1,12 +1,12 @@
 // Runs one of e2e's command-line tools: builds the app and the tool when something changed, then starts it with the rest of
-// the arguments. usage: node scripts/cli.mjs parity|kernels|full_size|screenshot [...]
+// the arguments. usage: node scripts/cli.mjs parity|kernels|bench|full_size|screenshot [...]
 import { spawnSync } from "node:child_process";
 import { cpSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { ensureInstalled, root } from "./install.mjs";
 
-export const TOOLS = ["parity", "kernels", "full_size", "screenshot"];
+export const TOOLS = ["parity", "kernels", "bench", "full_size", "screenshot"];
 
 /**
  * Writes OUT/<tool>.mjs and OUT/dist/: all that a tool needs, playwright-core apart.
@@ -17,11 +17,15 @@ export async function bundleTools(tools, out) {
   const { build } = await import("vite");
   const dist = join(out, "dist");
   if (!isBuilt(dist)) await buildApp({ out: dist, quiet: true });
+  const commit = spawnSync("git", ["describe", "--always", "--dirty"], { cwd: root, encoding: "utf8" });
+  // Measurements name the commit that they were made with, also where there is no repository.
+  const define = { __TABTUNE_COMMIT__: JSON.stringify(commit.stdout?.trim() || "unknown") };
   for (const tool of tools)
     await build({
       root,
       configFile: false,
       publicDir: false,
+      define,
       logLevel: "warn",
       build: {
         ssr: `e2e/${tool}.ts`,

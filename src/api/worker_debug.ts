@@ -3,6 +3,7 @@ import { HttpFileSet } from "../formats/index.ts";
 import type { Gpu, Slice } from "../gpu/index.ts";
 import { expandPrompt, parseConfig, prepareImage, prepareVideo, ropePositions, weightSlots } from "../models/index.ts";
 import { decodeImage } from "../processor/index.ts";
+import type { BenchApi } from "./bench_protocol.ts";
 import type { DebugApi, DebugForward, DebugRequest } from "./debug_protocol.ts";
 
 /** The part of the worker that tests reach into. */
@@ -25,11 +26,16 @@ export class DebugSide {
     this.#worker = worker;
   }
 
-  methods(): DebugApi {
+  methods(): DebugApi & BenchApi {
     return {
       debugLoad: (options) => this.#load(options),
       debugForward: (request) => this.#forward(request),
       debugGreedy: (request) => this.#greedy(request),
+      debugBench: async (options, onRow) => {
+        // Loaded on demand: visitors never need it.
+        const { runBench } = await import("./worker_bench.ts");
+        await runBench(await this.#worker.gpu(), options, onRow);
+      },
       debugLoseDevice: async () => (await this.#worker.gpu()).device.destroy(),
     };
   }

@@ -9,3 +9,4 @@ export { type CacheType, rope } from "./rope.ts";
 export { packSampleSettings, type SampleSettings, type SampleState, sample } from "./sample.ts";
 export { scatter } from "./scatter.ts";
 export { swiglu } from "./swiglu.ts";
+export { type Ceilings, measureCeilings, timeProgram } from "./timing.ts";

@@ -1,0 +1,234 @@
+import { type Gpu, Program, type Slice } from "../gpu/index.ts";
+import {
+  attention,
+  type Ceilings,
+  decodeAttention,
+  decodeScratchBytes,
+  type Matrix,
+  matmul,
+  rmsNorm,
+  rope,
+  swiglu,
+  timeProgram,
+} from "../kernels/index.ts";
+import type { GpuWeights, Qwen3VLConfig } from "../models/index.ts";
+import type { BenchRow } from "./bench_protocol.ts";
+
+const LINEARS = ["qkv", "o", "gate_up", "down"] as const;
+/** Layers whose weights take turns, so that no cache of the device holds what is read next. */
+const GEMM_LAYERS = 4;
+const LONG = 8192;
+
+/** Bytes of a matrix as stored. */
+function matrixBytes(matrix: Matrix): number {
+  return matrix.blocks.reduce((sum, b) => sum + b.codes.size + (b.scales === b.codes ? 0 : b.scales.size), 0);
+}
+
+/** Times the kernels of a layer alone, with the model's own weights, layer after layer. */
+export class KernelBench {
+  #gpu: Gpu;
+  #config: Qwen3VLConfig;
+  #weights: GpuWeights;
+  #ceilings: Ceilings;
+  #row: (row: BenchRow) => void;
+  #slices: Slice[] = [];
+
+  constructor(
+    gpu: Gpu,
+    config: Qwen3VLConfig,
+    weights: GpuWeights,
+    ceilings: Ceilings,
+    onRow: (row: BenchRow) => void,
+  ) {
+    this.#gpu = gpu;
+    this.#config = config;
+    this.#weights = weights;
+    this.#ceilings = ceilings;
+    this.#row = onRow;
+  }
+
+  #floats(count: number): Slice {
+    const data = Float32Array.from({ length: Math.min(count, 2 ** 20) }, (_, i) => Math.sin(i * 12.9898));
+    const slice = this.#gpu.storage("bench", "operand", count * 4);
+    for (let at = 0; at < count; at += data.length) {
+      this.#gpu.write(slice, data.subarray(0, Math.min(data.length, count - at)), at * 4);
+    }
+    this.#slices.push(slice);
+    return slice;
+  }
+
+  #words(data: Uint32Array<ArrayBuffer>): Slice {
+    const slice = this.#gpu.upload("bench", "operand", data);
+    this.#slices.push(slice);
+    return slice;
+  }
+
+  /** Times what `record` puts into a program, as the time of one of `runs` equal parts. */
+  async #time(
+    part: string,
+    name: string,
+    cost: { bytes: number; flops: number; runs: number },
+    record: (program: Program) => void,
+  ): Promise<number> {
+    const program = new Program(this.#gpu, name);
+    record(program);
+    const { runs, bytes, flops } = cost;
+    const all = { bytes: bytes * runs, flops: flops * runs };
+    const { milliseconds, share, bound } = await timeProgram(this.#gpu, program.seal(), all, this.#ceilings);
+    program.free();
+    this.#row({ part, name, value: milliseconds / runs, unit: "ms", share, bound });
+    return milliseconds / runs;
+  }
+
+  /** The linears of a decoder layer and the head on `m` rows, and their sum. */
+  async linears(part: string, m: number): Promise<void> {
+    const { text } = this.#config;
+    const layers = Math.min(text.numHiddenLayers, m === 1 ? text.numHiddenLayers : GEMM_LAYERS);
+    const x = this.#floats(m * Math.max(text.hiddenSize, text.intermediateSize));
+    const y = this.#floats(m * 2 * text.intermediateSize);
+    let sum = 0;
+    let bytes = 0;
+    let flops = 0;
+    for (const name of LINEARS) {
+      const matrices = Array.from({ length: layers }, (_, i) => this.#weights.matrix(`language.layers.${i}.${name}`));
+      const { rows, cols } = matrices[0]!;
+      const cost = {
+        bytes: matrixBytes(matrices[0]!) + 4 * m * (rows + cols),
+        flops: 2 * m * rows * cols,
+        runs: layers,
+      };
+      bytes += cost.bytes;
+      flops += cost.flops;
+      sum += await this.#time(part, `${name}, ${m} rows`, cost, (program) => {
+        for (const weight of matrices)
+          matmul(program, { x, y, m, weight, accumulate: name === "o" || name === "down" });
+      });
+    }
+    const byBandwidth = (1000 * bytes) / this.#ceilings.copyBandwidth;
+    const byArithmetic = (1000 * flops) / this.#ceilings.arithmetic;
+    this.#row({
+      part,
+      name: `linears of a layer, ${m} rows`,
+      value: sum,
+      unit: "ms",
+      share: Math.max(byBandwidth, byArithmetic) / sum,
+      bound: byBandwidth > byArithmetic ? "bandwidth" : "arithmetic",
+    });
+    this.#free();
+  }
+
+  async head(): Promise<void> {
+    const { text } = this.#config;
+    const head = this.#weights.matrix(text.tieWordEmbeddings ? "language.embed" : "language.head");
+    const x = this.#floats(head.cols);
+    const y = this.#floats(head.rows);
+    const cost = { bytes: matrixBytes(head) + 4 * (head.rows + head.cols), flops: 2 * head.rows * head.cols, runs: 1 };
+    await this.#time("decode kernels", "head, 1 row", cost, (program) => matmul(program, { x, y, m: 1, weight: head }));
+    this.#free();
+  }
+
+  /** The small kernels of one decoded token and attention over caches of different lengths. */
+  async small(): Promise<void> {
+    const part = "decode kernels";
+    const { text } = this.#config;
+    const {
+      hiddenSize: c,
+      intermediateSize: ffn,
+      numAttentionHeads: heads,
+      numKeyValueHeads: kvHeads,
+      headDim: d,
+    } = text;
+    const runs = 32;
+    const x = this.#floats(2 * ffn);
+    const y = this.#floats(Math.max(c, ffn));
+    const gain = this.#weights.vector("language.norm");
+    const repeat = (body: (program: Program) => void) => (program: Program) => {
+      for (let i = 0; i < runs; i++) body(program);
+    };
+    await this.#time(
+      part,
+      "rms_norm, 1 row",
+      { bytes: 12 * c, flops: 8 * c, runs },
+      repeat((program) => rmsNorm(program, x, gain, y, { rows: 1, c, eps: 1e-6 })),
+    );
+    await this.#time(
+      part,
+      "swiglu, 1 row",
+      { bytes: 12 * ffn, flops: 12 * ffn, runs },
+      repeat((program) => swiglu(program, x, y, { rows: 1, n: ffn })),
+    );
+    const [k, v] = [this.#floats((kvHeads * LONG * d) / 2), this.#floats((kvHeads * LONG * d) / 2)];
+    const shape = { heads, kvHeads, d, capacity: LONG, cacheType: "f16" as const };
+    const q = this.#floats(heads * d);
+    const o = this.#floats(heads * d);
+    const qkv = this.#floats((heads + 2 * kvHeads) * d);
+    const table = this.#floats(64 * d);
+    const norms = this.#floats(2 * d);
+    await this.#time(
+      part,
+      "rope, 1 row",
+      { bytes: 8 * (heads + 2 * kvHeads) * d, flops: 0, runs },
+      repeat((program) =>
+        rope(program, {
+          ...shape,
+          qkv,
+          tokens: 1,
+          table,
+          positions: this.#words(new Uint32Array([5, 5, 5, 5])),
+          q,
+          k,
+          v,
+          norms,
+          eps: 1e-6,
+          sections: text.mropeSection,
+        }),
+      ),
+    );
+    const partial = this.#floats(decodeScratchBytes(shape) / 4);
+    for (const keys of [128, 2048, LONG]) {
+      const positions = this.#words(new Uint32Array([keys - 1, keys - 1, keys - 1, keys - 1]));
+      await this.#time(
+        part,
+        `attention over ${keys} keys, 1 row`,
+        { bytes: 4 * kvHeads * keys * d, flops: 4 * heads * keys * d, runs },
+        repeat((program) => decodeAttention(program, { ...shape, q, k, v, positions, partial, o, slices: keys / 64 })),
+      );
+    }
+    this.#free();
+  }
+
+  /** Flash attention as prefill uses it: the last `rows` of `keys` tokens, causal. */
+  async attention(rows: number, keys: number): Promise<void> {
+    const { text } = this.#config;
+    const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim: d } = text;
+    const [k, v] = [this.#floats((kvHeads * keys * d) / 2), this.#floats((kvHeads * keys * d) / 2)];
+    const [q, o] = [this.#floats(rows * heads * d), this.#floats(rows * heads * d)];
+    const spans = new Uint32Array(2 * rows);
+    for (let i = 0; i < rows; i++) spans[2 * i + 1] = keys - rows + i + 1;
+    const ranges = this.#words(spans);
+    const mean = keys - rows / 2;
+    const cost = { bytes: 8 * rows * heads * d + 4 * kvHeads * keys * d, flops: 4 * rows * heads * mean * d, runs: 1 };
+    await this.#time("prefill kernels", `attention, ${rows} rows, ${keys} keys`, cost, (program) =>
+      attention(program, {
+        heads,
+        kvHeads,
+        d,
+        capacity: keys,
+        cacheType: "f16",
+        q,
+        k,
+        v,
+        ranges,
+        o,
+        tokens: rows,
+        keys: mean,
+      }),
+    );
+    this.#free();
+  }
+
+  #free(): void {
+    for (const slice of this.#slices) this.#gpu.free(slice);
+    this.#slices = [];
+  }
+}
