@@ -1,6 +1,6 @@
 import { TabTuneError } from "../errors.ts";
 import type { TensorInfo } from "./checkpoint.ts";
-import { dtypeBytes } from "./dtype.ts";
+import { decodeFloats, dtypeBytes, isWeightDtype } from "./dtype.ts";
 import type { FileSet } from "./file_set.ts";
 
 /** Longest header that is read, and the most tensors it may name. Qwen3-VL-4B's has 77 KB and 482. */
@@ -141,6 +141,31 @@ function checkCoverage(path: string, tensors: TensorInfo[], start: number, fileS
   }
 }
 
+/**
+ * Every tensor of a safetensors file that is in memory, as floats: F64, F32, F16 or BF16 (F64 is rounded).
+ * Throws `BadCheckpoint` that names the file and the tensor, also for NaN and infinity.
+ */
+export function readSafetensors(
+  path: string,
+  file: Uint8Array,
+): { name: string; shape: number[]; values: Float32Array<ArrayBuffer> }[] {
+  if (file.length < 10) throw bad(path, `expected a safetensors file, found only ${file.length} bytes.`);
+  const header = file.subarray(8, 8 + headerLength(path, file, file.length));
+  return parseSafetensorsHeader(path, header, file.length).map(({ name, dtype, shape, offset, bytes }) => {
+    // A copy, so that every element type finds its alignment.
+    const raw = new Uint8Array(file.subarray(offset, offset + bytes));
+    const values = new Float32Array(shape.reduce((product, n) => product * n, 1));
+    let badAt = -1;
+    if (dtype === "F64") {
+      values.set(new Float64Array(raw.buffer));
+      badAt = values.findIndex((value) => !Number.isFinite(value));
+    } else if (isWeightDtype(dtype)) badAt = decodeFloats(dtype, raw, values.length, values);
+    else throw bad(path, `tensor ${quote(name)}: expected F64, F32, F16 or BF16, found ${dtype}.`);
+    if (badAt >= 0) throw bad(path, `tensor ${quote(name)}: element ${badAt} is NaN or infinite. The file is damaged.`);
+    return { name, shape, values };
+  });
+}
+
 /** A tensor for `writeSafetensors`: little-endian bytes of the dtype. */
 export interface TensorToWrite {
   name: string;
@@ -149,7 +174,7 @@ export interface TensorToWrite {
   bytes: Uint8Array;
 }
 
-/** A small safetensors file in memory, tensors in the order given, data aligned to 8 bytes. @internal */
+/** A small safetensors file in memory, tensors in the order given, data aligned to 8 bytes. */
 export function writeSafetensors(tensors: TensorToWrite[], metadata?: Record<string, string>): Uint8Array<ArrayBuffer> {
   const header: Record<string, unknown> = metadata ? { __metadata__: metadata } : {};
   let end = 0;
