@@ -166,6 +166,80 @@ export interface TrainingPlan {
   };
 }
 
+/** Where an adapter comes from: PEFT's folder or a zip of it, a Hub repository, or an address. */
+export type AdapterSource =
+  | { kind: "files"; name: string; files: { path: string; file: Blob }[] }
+  | { kind: "hub"; repo: string; revision?: string; token?: string }
+  | { kind: "url"; base: string };
+
+/** PEFT's folder as a zip (for vLLM and Unsloth too), or a file for llama.cpp, which can hold language layers only. */
+export type AdapterForm = "peft" | "gguf";
+
+export interface AdapterRecord {
+  id: string;
+  name: string;
+  created: number;
+  /** The base that its files name; empty where they do not. */
+  base: string;
+  /** The stored model that it was trained with or compared with. */
+  modelId: string;
+  origin: "trained" | "imported";
+  runId?: string;
+  r: number;
+  alpha: number;
+  rslora: boolean;
+  /** How many linear layers it changes, and whether the vision tower's are among them. */
+  layers: number;
+  hasVision: boolean;
+  parameters: number;
+  bytes: number;
+  warnings: string[];
+}
+
+/** One optimizer step. */
+export interface StepRecord {
+  /** Counted from 1. */
+  step: number;
+  epoch: number;
+  /** Mean over the step's trained tokens. */
+  loss: number;
+  learningRate: number;
+  /** Before clipping. */
+  gradientNorm: number;
+  tokens: number;
+  trainedTokens: number;
+  milliseconds: number;
+}
+
+/** Answers to the rows held back; shares are 0 to 1. */
+export interface EvaluationRecord {
+  /** 0: before the first step. */
+  step: number;
+  loss: number;
+  exact: number;
+  relaxed: number;
+  examples: number;
+  samples: { rowId: string; question: string; expected: string; found: string }[];
+}
+
+/** A run of the history. */
+export interface RunRecord {
+  id: string;
+  name: string;
+  created: number;
+  updated: number;
+  state: "running" | "paused" | "stopped" | "finished" | "failed";
+  message?: string;
+  model: { id: string; name: string };
+  dataset: { id: string; name: string; hash: string; trainRows: number; heldBackRows: number };
+  settings: TrainSettings;
+  steps: number;
+  log: StepRecord[];
+  evaluations: EvaluationRecord[];
+  adapterId?: string;
+  device?: string;
+}
+
 /** The part of the worker that serves the Train page; errors and task ids as in `EngineApi`. */
 export interface TrainApi {
   /** Reads rows and pictures and reports what is wrong; nothing is stored. */
@@ -204,4 +278,28 @@ export interface TrainApi {
     taskId: string,
     onProgress: (done: number, total: number) => void,
   ): Promise<TrainingPlan>;
+  /**
+   * "Continue elsewhere": a zip of train.py (Unsloth and TRL, same settings), train.jsonl, test.jsonl and pictures/. Rows that are too
+   * long are left out, as in a run here.
+   */
+  exportScript(
+    modelId: string,
+    datasetId: string,
+    settings: TrainSettings,
+    taskId: string,
+    onProgress: (done: number, total: number) => void,
+  ): Promise<Blob>;
+
+  importAdapter(source: AdapterSource, modelId: string, taskId: string): Promise<AdapterRecord>;
+  listAdapters(): Promise<AdapterRecord[]>;
+  renameAdapter(id: string, name: string): Promise<AdapterRecord>;
+  deleteAdapter(id: string): Promise<void>;
+  exportAdapter(id: string, form: AdapterForm): Promise<Blob>;
+
+  listRuns(): Promise<RunRecord[]>;
+  loadRun(id: string): Promise<RunRecord>;
+  renameRun(id: string, name: string): Promise<RunRecord>;
+  deleteRun(id: string): Promise<void>;
+  /** CSV, a line for each step. */
+  runLog(id: string): Promise<Blob>;
 }

@@ -33,6 +33,7 @@ interface StoredPicture {
 
 /** What a run learns from. */
 export interface TrainingData {
+  name: string;
   hash: string;
   rows: readonly DataRow[];
   /** The part of each row, in order of rows. */
@@ -178,12 +179,15 @@ export class Datasets {
 
   async exportDataset(id: string): Promise<Blob> {
     const { dataset } = await this.#open(id);
-    return await exportDataset(dataset, async (pictureId) => (await picture(pictureId)).blob);
+    return await exportDataset(dataset, this.picture);
   }
+
+  /** A stored picture's bytes. Throws `NotFound`. */
+  readonly picture = async (pictureId: string): Promise<Blob> => (await picture(pictureId)).blob;
 
   /** The rows (or one of them) with the sizes of their pictures. */
   async forTraining(id: string, rowId?: string): Promise<TrainingData> {
-    const { hash } = await find(id);
+    const { hash, name } = await find(id);
     const { dataset } = await this.#open(id);
     const rows = rowId === undefined ? dataset.rows : dataset.rows.filter((row) => row.id === rowId);
     const sizes = new Map<string, { width: number; height: number }>();
@@ -198,6 +202,7 @@ export class Datasets {
     };
     const parts = partsOf(dataset);
     return {
+      name,
       hash,
       rows,
       parts: rows === dataset.rows ? parts : rows.map((row) => parts[dataset.rows.indexOf(row)]!),

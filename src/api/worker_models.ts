@@ -38,7 +38,7 @@ export function appBase(): URL {
 }
 
 /** Opens the files of a source; nothing but names and small files is read. */
-async function openSource(source: ModelSource, signal: AbortSignal): Promise<FileSet> {
+export async function openSource(source: ModelSource, signal: AbortSignal): Promise<FileSet> {
   switch (source.kind) {
     case "demo":
       return new HttpFileSet(new URL(DEMO, appBase()).href);

@@ -2,7 +2,15 @@ import { openModel } from "../engine/index.ts";
 import { TabTuneError } from "../errors.ts";
 import { imageSize, parseConfig, parseProcessorConfig } from "../models/index.ts";
 import { decodeImage, resizeBicubic } from "../processor/index.ts";
-import { checkSettings, encodeRows, planRun, RowTokenizer, type TrainSettings } from "../train/index.ts";
+import {
+  checkSettings,
+  encodeRows,
+  exportDataset,
+  planRun,
+  RowTokenizer,
+  type TrainSettings,
+  trainScript,
+} from "../train/index.ts";
 import type { Picture } from "./protocol.ts";
 import type { SeenOptions, SeenPicture, SeenRow, TrainingPlan } from "./train_protocol.ts";
 import type { TrainingData } from "./worker_datasets.ts";
@@ -84,4 +92,33 @@ export async function planTraining(
         .map(({ rowId, message }) => ({ number: number.get(rowId)!, message })),
     },
   };
+}
+
+/** Data and a script for another machine; what a run here would leave out is left out. Throws `BadInput` for settings that cannot be used. */
+export async function exportScript(
+  modelId: string,
+  data: TrainingData,
+  settings: TrainSettings,
+  picture: (id: string) => Promise<Blob>,
+  signal: AbortSignal,
+  onProgress: (done: number, total: number) => void,
+): Promise<Blob> {
+  const [problem] = checkSettings(settings);
+  if (problem) {
+    const { field, expected, found, remedy } = problem;
+    throw new TabTuneError("BadInput", `${field}: expected ${expected}, found ${found}. ${remedy}`);
+  }
+  const { name, source } = await openModel(modelId);
+  const options = { ...settings, signal, onProgress };
+  const { examples } = await encodeRows(await tokenizerOf(modelId), data.rows, data.sizeOf, options);
+  const kept = new Set(examples.map(({ rowId }) => rowId));
+  const rows = data.rows.map((row, i) => ({ ...row, part: data.parts[i]! })).filter(({ id }) => kept.has(id));
+  const script = trainScript({
+    // A Hub repository's name where the model came from there; else the reader of the script puts in a path.
+    base: /^[\w.-]+\/[\w.-]+(?= at |$)/.exec(source)?.[0] ?? name,
+    name: data.name,
+    settings,
+    hasHeldBack: rows.some(({ part }) => part === "heldBack"),
+  });
+  return await exportDataset({ rows, split: { kind: "given" } }, picture, [{ path: "train.py", data: script }]);
 }

@@ -1,9 +1,11 @@
 import * as Comlink from "comlink";
 import { DEFAULT_SETTINGS } from "../train/index.ts";
 import type { TrainApi } from "./train_protocol.ts";
+import { Adapters } from "./worker_adapters.ts";
 import { Datasets } from "./worker_datasets.ts";
 import { appBase } from "./worker_models.ts";
-import { planTraining, seenPicture, seenRow } from "./worker_plans.ts";
+import { exportScript, planTraining, seenPicture, seenRow } from "./worker_plans.ts";
+import { deleteRun, listRuns, loadRun, renameRun, runLog } from "./worker_runs.ts";
 
 /** The part of the worker that the methods below need. */
 interface Host {
@@ -13,6 +15,7 @@ interface Host {
 /** Data sets, adapters and runs, for the page. */
 export function trainMethods(worker: Host): TrainApi {
   const datasets = new Datasets();
+  const adapters = new Adapters();
   return {
     readDataset: (source, taskId, onProgress) =>
       worker.task(taskId, (signal) => datasets.readDataset(source, appBase(), signal, onProgress)),
@@ -37,5 +40,21 @@ export function trainMethods(worker: Host): TrainApi {
       worker.task(taskId, async (signal) =>
         planTraining(modelId, await datasets.forTraining(datasetId), settings, signal, onProgress),
       ),
+    exportScript: (modelId, datasetId, settings, taskId, onProgress) =>
+      worker.task(taskId, async (signal) => {
+        const data = await datasets.forTraining(datasetId);
+        return await exportScript(modelId, data, settings, datasets.picture, signal, onProgress);
+      }),
+    importAdapter: (source, modelId, taskId) =>
+      worker.task(taskId, (signal) => adapters.importAdapter(source, modelId, signal)),
+    listAdapters: () => adapters.listAdapters(),
+    renameAdapter: (id, name) => adapters.renameAdapter(id, name),
+    deleteAdapter: (id) => adapters.deleteAdapter(id),
+    exportAdapter: (id, form) => adapters.exportAdapter(id, form),
+    listRuns,
+    loadRun,
+    renameRun,
+    deleteRun,
+    runLog,
   };
 }

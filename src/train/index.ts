@@ -1,7 +1,14 @@
+export { type Adapter, checkAdapter } from "./adapter/adapter.ts";
+export { writeGgufLora } from "./adapter/gguf.ts";
+export { type AdapterFiles, findAdapter } from "./adapter/import.ts";
+export { modelCard } from "./adapter/model_card.ts";
+export { CONFIG_FILE, readPeft, WEIGHTS_FILE, writePeft } from "./adapter/peft.ts";
+export { trainScript } from "./adapter/script.ts";
 export { type Dataset, DatasetEditor, datasetHash, partsOf, picturesOf } from "./data/dataset.ts";
 export { exportDataset } from "./data/export_dataset.ts";
 export { type ReadResult, readDataset } from "./data/read_dataset.ts";
 export type { DataRow } from "./data/row.ts";
+export { type RunRecord, runCsv } from "./metrics/run_record.ts";
 export { planRun } from "./plan.ts";
 export { checkSettings, DEFAULT_SETTINGS, type TrainSettings } from "./settings.ts";
 export { encodeRows } from "./tokens/encode_rows.ts";

@@ -1,6 +1,7 @@
 /**
  * Whether an answer is the expected one, apart from spaces around it. Numbers are compared as text here.
  * @param expected the answer of the data set; @param found what the model said
+ * @internal
  */
 export function isExactMatch(expected: string, found: string): boolean {
   return expected.trim() === found.trim();
@@ -10,6 +11,7 @@ export function isExactMatch(expected: string, found: string): boolean {
  * ChartQA's relaxed correctness: numbers may be off by 5 % of the expected one; other texts must agree apart from upper and lower case.
  * "12%" counts as 0.12. An expected 0 is compared as text, since nothing is near it by share. Like the script that the field uses
  * (Methani et al. 2020, section 5.1; ChartQA, section 5.1), it knows no units and no separators of thousands: "1,200" and "12 cm" are texts.
+ * @internal
  */
 export function isRelaxedMatch(expected: string, found: string, tolerance = 0.05): boolean {
   const [target, answer] = [toNumber(expected), toNumber(found)];
@@ -19,7 +21,7 @@ export function isRelaxedMatch(expected: string, found: string, tolerance = 0.05
 
 /** A decimal number, with an exponent or a percent sign, as Python's float() reads it; undefined for anything else. */
 function toNumber(text: string): number | undefined {
-  const match = /^([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(%+)?$/i.exec(text.trim());
+  const match = /^([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*(%+)?$/i.exec(text.trim());
   if (!match) return undefined;
   const value = Number(match[1]);
   if (!Number.isFinite(value)) return undefined;
@@ -33,6 +35,7 @@ export interface Accuracy {
   examples: number;
 }
 
+/** Shares of right answers. @internal */
 export function accuracyOf(answers: readonly { expected: string; found: string }[]): Accuracy {
   const share = (isRight: (expected: string, found: string) => boolean) =>
     answers.filter(({ expected, found }) => isRight(expected, found)).length / Math.max(1, answers.length);

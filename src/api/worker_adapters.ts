@@ -1,0 +1,130 @@
+import { openModel } from "../engine/index.ts";
+import { TabTuneError } from "../errors.ts";
+import { type FileSet, writeZip } from "../formats/index.ts";
+import { deleteRecord, getRecord, listRecords, putRecord } from "../storage/index.ts";
+import {
+  type Adapter,
+  type AdapterFiles,
+  CONFIG_FILE,
+  checkAdapter,
+  findAdapter,
+  modelCard,
+  type RunRecord,
+  readPeft,
+  WEIGHTS_FILE,
+  writeGgufLora,
+  writePeft,
+} from "../train/index.ts";
+import type { AdapterForm, AdapterRecord, AdapterSource } from "./train_protocol.ts";
+import { openSource } from "./worker_models.ts";
+
+/** As stored beside its record: PEFT's own two files. */
+interface StoredFiles {
+  config: string;
+  weights: Blob;
+}
+
+/** Adapters in this browser's storage, in PEFT's own form. */
+export class Adapters {
+  /** Reads an adapter, compares it with a stored model and keeps it. Throws `BadInput` that explains what does not fit. */
+  async importAdapter(source: AdapterSource, modelId: string, signal: AbortSignal): Promise<AdapterRecord> {
+    const model = await openModel(modelId);
+    const { name, files } = await open(source, signal);
+    const { adapter, warnings } = readPeft(files.config, files.weights);
+    warnings.push(...checkAdapter(adapter, model));
+    return await this.store(adapter, { name, modelId, origin: "imported", warnings });
+  }
+
+  /** Keeps an adapter as PEFT's files, which must read back as the same numbers. */
+  async store(
+    adapter: Adapter,
+    facts: Pick<AdapterRecord, "name" | "modelId" | "origin" | "warnings"> & { runId?: string },
+  ): Promise<AdapterRecord> {
+    const files = proved(adapter);
+    const record: AdapterRecord = {
+      ...facts,
+      id: crypto.randomUUID(),
+      created: Date.now(),
+      base: adapter.base,
+      r: adapter.r,
+      alpha: adapter.alpha,
+      rslora: adapter.rslora,
+      layers: adapter.pairs.length,
+      hasVision: adapter.pairs.some(({ module }) => module.startsWith("model.visual.")),
+      parameters: adapter.pairs.reduce((sum, { a, b }) => sum + a.length + b.length, 0),
+      bytes: files[WEIGHTS_FILE].length,
+    };
+    const stored: StoredFiles = { config: files[CONFIG_FILE], weights: new Blob([files[WEIGHTS_FILE]]) };
+    await putRecord("adapter-file", record.id, stored);
+    await putRecord("adapter", record.id, record);
+    return record;
+  }
+
+  async listAdapters(): Promise<AdapterRecord[]> {
+    const all = (await listRecords("adapter")).map(({ value }) => value as AdapterRecord);
+    return all.sort((a, b) => b.created - a.created);
+  }
+
+  async renameAdapter(id: string, name: string): Promise<AdapterRecord> {
+    const record = { ...(await find(id)), name: name.trim() || "Adapter" };
+    await putRecord("adapter", id, record);
+    return record;
+  }
+
+  async deleteAdapter(id: string): Promise<void> {
+    await deleteRecord("adapter", id);
+    await deleteRecord("adapter-file", id);
+  }
+
+  /** Throws `NotFound`. */
+  async load(id: string): Promise<Adapter> {
+    const stored = (await getRecord("adapter-file", id)) as StoredFiles | undefined;
+    if (!stored) throw new TabTuneError("NotFound", "This adapter is not stored in this browser any more.");
+    return readPeft(stored.config, new Uint8Array(await stored.weights.arrayBuffer())).adapter;
+  }
+
+  /** A zip for PEFT, vLLM and Unsloth with a model card, or a file for llama.cpp. Throws `BadInput` where a form cannot hold it. */
+  async exportAdapter(id: string, form: AdapterForm): Promise<Blob> {
+    const record = await find(id);
+    const adapter = await this.load(id);
+    if (form === "gguf") return new Blob([writeGgufLora(adapter, record.name)]);
+    const run = record.runId ? ((await getRecord("run", record.runId)) as RunRecord | undefined) : undefined;
+    const files = proved(adapter);
+    return await writeZip([
+      { path: CONFIG_FILE, data: files[CONFIG_FILE] },
+      { path: WEIGHTS_FILE, data: files[WEIGHTS_FILE] },
+      { path: "README.md", data: modelCard(record.name, adapter, run) },
+    ]);
+  }
+}
+
+/** PEFT's files, read back and compared number by number. */
+function proved(adapter: Adapter): ReturnType<typeof writePeft> {
+  const files = writePeft(adapter);
+  const again = readPeft(files[CONFIG_FILE], files[WEIGHTS_FILE]).adapter;
+  const isSame = (x: Float32Array, y: Float32Array) => x.length === y.length && x.every((value, i) => value === y[i]);
+  const pairs = new Map(again.pairs.map((pair) => [pair.module, pair]));
+  const wrong = adapter.pairs.find(({ module, r, alpha, a, b }) => {
+    const other = pairs.get(module);
+    return !other || other.r !== r || other.alpha !== alpha || !isSame(a, other.a) || !isSame(b, other.b);
+  });
+  if (!wrong && again.rslora === adapter.rslora && pairs.size === adapter.pairs.length) return files;
+  throw new TabTuneError(
+    "Internal",
+    `The adapter did not read back as it was written (${wrong?.module ?? CONFIG_FILE}), so it was not kept. Please report this.`,
+  );
+}
+
+async function open(source: AdapterSource, signal: AbortSignal): Promise<{ name: string; files: AdapterFiles }> {
+  if (source.kind === "files") return { name: source.name, files: await findAdapter(source.files, signal) };
+  const set: FileSet = await openSource(source, signal);
+  const size = await set.size(WEIGHTS_FILE, signal);
+  const config = await set.text(CONFIG_FILE, signal);
+  return { name: set.name, files: { config, weights: await set.read(WEIGHTS_FILE, 0, size, signal) } };
+}
+
+async function find(id: string): Promise<AdapterRecord> {
+  const found = (await getRecord("adapter", id)) as AdapterRecord | undefined;
+  if (!found) throw new TabTuneError("NotFound", "This adapter is not stored in this browser any more.");
+  return found;
+}
