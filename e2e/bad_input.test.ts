@@ -3,8 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type App, openApp } from "./browser.ts";
-import { CheckpointCopy, greyPng, SMALL_CHECKPOINT } from "./checkpoint.ts";
+import { CheckpointCopy, SMALL_CHECKPOINT } from "./checkpoint.ts";
 import { ask, importUrl, loadModel, storedModels } from "./engine_calls.ts";
+import { greyPng } from "./png.ts";
 
 /** Damage, the error it must end in, and what its message must name. */
 const DAMAGES: [name: string, damage: (copy: CheckpointCopy) => void, error: RegExp, message: RegExp][] = [

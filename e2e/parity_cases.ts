@@ -19,9 +19,11 @@ function debugRequest(wanted: ReferenceCase, base: string): DebugRequest {
             return part.type === "image" ? [{ type: "image", pictureId: pictures[next++]!.name }] : [];
           }),
   }));
-  if (wanted.frames === undefined) return { messages, pictures };
+  const last = wanted.logits_rows?.match(/^last (\d+)$/)?.[1];
+  const rows = last ? { lastRows: Number(last) } : {};
+  if (wanted.frames === undefined) return { messages, pictures, ...rows };
   const urls = Array.from({ length: wanted.frames }, (_, i) => `${base}images/video_${i}.png`);
-  return { messages, pictures, video: { urls, fps: wanted.fps! } };
+  return { messages, pictures, ...rows, video: { urls, fps: wanted.fps! } };
 }
 
 async function runCase(app: App, request: DebugRequest): Promise<{ forward: DebugForward; greedy: number[] }> {

@@ -26,7 +26,7 @@ function text(layers, hidden, heads, kvHeads, headDim, ffn, tied, vision) {
 }
 
 /** [name, shape, centre] of every tensor in the order of the model; norm weights are around 1, all else around 0. */
-export function tensorList({ layers, hidden, heads, kvHeads, headDim, ffn, tied, vision: v }) {
+export function tensorList({ layers, hidden, heads, kvHeads, headDim, ffn, tied, vision: v, vocabulary = VOCABULARY }) {
   const list = [];
   const add = (name, shape, centre = 0) => list.push([name, shape, centre]);
   const biased = (name, rows, cols) => {
@@ -38,7 +38,7 @@ export function tensorList({ layers, hidden, heads, kvHeads, headDim, ffn, tied,
     add(`${name}.bias`, [width]);
   };
   const lm = "model.language_model.";
-  add(`${lm}embed_tokens.weight`, [VOCABULARY, hidden]);
+  add(`${lm}embed_tokens.weight`, [vocabulary, hidden]);
   for (let i = 0; i < layers; i++) {
     const at = `${lm}layers.${i}.`;
     add(`${at}input_layernorm.weight`, [hidden], 1);
@@ -73,11 +73,12 @@ export function tensorList({ layers, hidden, heads, kvHeads, headDim, ffn, tied,
   };
   merger(`${vt}merger`, v.hidden);
   for (const j of v.taps.keys()) merger(`${vt}deepstack_merger_list.${j}`, 4 * v.hidden);
-  if (!tied) add("lm_head.weight", [VOCABULARY, hidden]);
+  if (!tied) add("lm_head.weight", [vocabulary, hidden]);
   return list;
 }
 
-function configOf({ layers, hidden, heads, kvHeads, headDim, ffn, tied, vision: v }) {
+/** config.json in the style in which Qwen published it. */
+export function configOf({ layers, hidden, heads, kvHeads, headDim, ffn, tied, vision: v, vocabulary = VOCABULARY }) {
   const half = headDim / 2;
   const side = Math.floor((half * 5) / 16);
   return {
@@ -105,7 +106,7 @@ function configOf({ layers, hidden, heads, kvHeads, headDim, ffn, tied, vision: 
       rope_theta: 5000000,
       tie_word_embeddings: tied,
       use_cache: true,
-      vocab_size: VOCABULARY,
+      vocab_size: vocabulary,
     },
     tie_word_embeddings: tied,
     transformers_version: "4.57.0",
@@ -131,7 +132,7 @@ function configOf({ layers, hidden, heads, kvHeads, headDim, ffn, tied, vision: 
   };
 }
 
-const PREPROCESSOR = {
+export const PREPROCESSOR = {
   size: { longest_edge: 16777216, shortest_edge: 65536 },
   patch_size: 16,
   temporal_patch_size: 2,

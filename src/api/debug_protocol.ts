@@ -6,6 +6,8 @@ export interface DebugRequest {
   pictures: { name: string; url: string }[];
   video?: { urls: string[]; fps: number };
   prompt?: string;
+  /** Only the last rows of hidden states and logits are wanted. */
+  lastRows?: number;
 }
 
 /** Intermediate results of one forward pass, row-major. */
@@ -20,14 +22,16 @@ export interface DebugForward {
   visionHidden: Float32Array<ArrayBuffer>[];
   /** Merger outputs in call order: DeepStack taps, then the final one; picture after picture. */
   visionMerged: Float32Array<ArrayBuffer>[];
-  /** After each decoder layer, before any DeepStack addition. */
+  /** After each decoder layer, before any DeepStack addition; all rows or the last ones. */
   hidden: Float32Array<ArrayBuffer>[];
-  /** [tokens][vocab] */
+  /** [tokens][vocab], all rows or the last ones. */
   logits: Float32Array<ArrayBuffer>;
 }
 
 /** The part of the worker that only tests use. */
 export interface DebugApi {
+  /** Opens another device without some features or with the specification's default limits; nothing is loaded afterwards. */
+  debugDevice(options: { without?: string[]; defaultLimits?: boolean }): Promise<void>;
   /** Imports a checkpoint folder under `base` and loads it with the given cache type. */
   debugLoad(options: { base: string; kv: "f32" | "f16"; scheme?: "bf16" | "q4a32" | "q4a64" }): Promise<void>;
   debugForward(request: DebugRequest): Promise<DebugForward>;

@@ -1,7 +1,7 @@
 import * as Comlink from "comlink";
 import { type Engine, type Finish, type GenerateTimes, StopStrings, verifyModel } from "../engine/index.ts";
 import { isError, TabTuneError } from "../errors.ts";
-import { Gpu } from "../gpu/index.ts";
+import { type DeviceOptions, Gpu } from "../gpu/index.ts";
 import { runCases } from "../kernels/index.ts";
 import { storageSpace } from "../storage/index.ts";
 import type {
@@ -61,6 +61,16 @@ class Worker {
     }
     forget();
     return await this.gpu();
+  }
+
+  /** Replaces the device; a loaded model goes with the old one. */
+  async openDevice(options: DeviceOptions): Promise<void> {
+    await this.exclusively(async () => {
+      this.unload();
+      (await this.#gpu?.catch(() => undefined))?.close();
+      this.#gpu = Gpu.open(options);
+      await this.#gpu;
+    });
   }
 
   /** Runs `work` with a signal that `cancel(taskId)` fires. */

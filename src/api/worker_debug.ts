@@ -1,7 +1,15 @@
-import { type Engine, importModel, planImport } from "../engine/index.ts";
+import { type Engine, importModel, planImport, promptChunks } from "../engine/index.ts";
 import { HttpFileSet } from "../formats/index.ts";
-import type { Gpu, Slice } from "../gpu/index.ts";
-import { expandPrompt, parseConfig, prepareImage, prepareVideo, ropePositions, weightSlots } from "../models/index.ts";
+import type { DeviceOptions, Gpu, Slice } from "../gpu/index.ts";
+import {
+  expandPrompt,
+  LOGIT_ROWS,
+  parseConfig,
+  prepareImage,
+  prepareVideo,
+  ropePositions,
+  weightSlots,
+} from "../models/index.ts";
 import { decodeImage } from "../processor/index.ts";
 import type { BenchApi } from "./bench_protocol.ts";
 import type { DebugApi, DebugForward, DebugRequest } from "./debug_protocol.ts";
@@ -10,6 +18,7 @@ import type { DebugApi, DebugForward, DebugRequest } from "./debug_protocol.ts";
 interface Host {
   readonly engine: Engine;
   gpu(): Promise<Gpu>;
+  openDevice(options: DeviceOptions): Promise<void>;
   load(
     id: string,
     options: { contextLength: number; cacheType: "f32" | "f16" },
@@ -28,6 +37,7 @@ export class DebugSide {
 
   methods(): DebugApi & BenchApi {
     return {
+      debugDevice: (options) => this.#worker.openDevice(options),
       debugLoad: (options) => this.#load(options),
       debugForward: (request) => this.#forward(request),
       debugGreedy: (request) => this.#greedy(request),
@@ -74,53 +84,42 @@ export class DebugSide {
   }
 
   async #forward(request: DebugRequest): Promise<DebugForward> {
-    const { gpu, model, config } = this.#worker.engine;
+    const { gpu, model, config, session } = this.#worker.engine;
     const { expanded, seen } = await this.#inputs(request);
-    const taken: { name: string; buffer: Slice; count: number }[] = [];
-    const tap = (
-      program: { copy(from: Slice, to: Slice, bytes: number): void },
-      name: string,
-      from: Slice,
-      rows: number,
-      cols: number,
-    ) => {
-      const buffer = gpu.storage("debug", name, rows * cols * 4);
-      program.copy(from, buffer, rows * cols * 4);
-      taken.push({ name, buffer, count: rows * cols });
-    };
-    const count = expanded.ids.length;
-    const logits = gpu.storage("debug", "logits", count * config.text.vocabSize * 4);
+    const { ids } = expanded;
+    const count = ids.length;
+    const taken = new Taken(gpu);
     const features: Awaited<ReturnType<typeof model.vision.encode>>[] = [];
-    for (const { pixels, grid } of seen) features.push(await model.vision.encode(pixels, grid, { tap }));
-    const { positions, delta } = ropePositions(
-      expanded.ids,
-      seen.map((s) => s.grid),
-      config,
-    );
-    const quads = new Uint32Array(4 * count);
-    for (let i = 0; i < count; i++)
-      quads.set([positions[3 * i]!, positions[3 * i + 1]!, positions[3 * i + 2]!, i], 4 * i);
-    const images = expanded.images.flatMap(({ runs }, n) => {
-      let first = 0;
-      return runs.map(({ start, tokens }) => {
-        const at = Uint32Array.from({ length: tokens }, (_, i) => start + i);
-        const part = { features: features[n]!, first, at };
-        first += tokens;
-        return part;
-      });
-    });
-    this.#worker.engine.session.reset();
-    await model.language.prefill(
-      { ids: Uint32Array.from(expanded.ids), positions: quads, images },
-      { last: false, tap, allLogits: logits },
-    );
-    const read = async (name: string) => {
-      const out: Float32Array<ArrayBuffer>[] = [];
-      for (const t of taken) if (t.name === name) out.push(await gpu.readFloats(t.buffer, t.count));
-      return out;
-    };
+    for (const { pixels, grid } of seen) features.push(await model.vision.encode(pixels, grid, { tap: taken.tap }));
+    const grids = seen.map((s) => s.grid);
+    const { positions, delta } = ropePositions(ids, grids, config);
+    const images = expanded.images.map(({ runs }, i) => ({ runs, grid: grids[i]!, key: String(i), pixels: never }));
+    const byKey = new Map(features.map((f, i) => [String(i), f]));
+    session.reset();
+    const firstRow = Math.max(0, count - (request.lastRows ?? count));
+    const hidden: Float32Array<ArrayBuffer>[][] = Array.from({ length: config.text.numHiddenLayers }, () => []);
+    const logits: Float32Array<ArrayBuffer>[] = [];
+    const { maxRows } = model.language;
+    for (const { chunk, to } of promptChunks({ ids, images }, positions, byKey, 0, maxRows)) {
+      const rows = chunk.ids.length;
+      const skip = Math.min(rows, Math.max(0, firstRow - (to - rows)));
+      const vocab = config.text.vocabSize;
+      const blocks = Array.from({ length: skip < rows ? Math.ceil(rows / LOGIT_ROWS) : 0 }, () =>
+        gpu.storage("debug", "logits", LOGIT_ROWS * vocab * 4),
+      );
+      await model.language.prefill(chunk, { last: false, tap: taken.tap, logits: blocks });
+      for (const [i, data] of (await taken.read("hidden")).entries()) {
+        hidden[i]!.push(data.subarray((data.length / rows) * skip));
+      }
+      for (const [i, block] of blocks.entries()) {
+        const [from, end] = [Math.max(skip, i * LOGIT_ROWS), Math.min(rows, (i + 1) * LOGIT_ROWS)];
+        const at = (from - i * LOGIT_ROWS) * vocab * 4;
+        if (from < end) logits.push(await gpu.readFloats(block, (end - from) * vocab, at));
+        gpu.free(block);
+      }
+    }
     const result: DebugForward = {
-      inputIds: [...expanded.ids],
+      inputIds: [...ids],
       pixelValues: concatenate(seen.map((s) => s.pixels)),
       grid: seen.map((s) => [...s.grid]),
       positionIds: Int32Array.from(
@@ -128,14 +127,12 @@ export class DebugSide {
         (_, i) => positions[3 * (i % count) + Math.floor(i / count)]!,
       ),
       ropeDelta: delta,
-      visionHidden: await read("vision"),
-      visionMerged: await read("merged"),
-      hidden: await read("hidden"),
-      logits: await gpu.readFloats(logits, count * config.text.vocabSize),
+      visionHidden: await taken.read("vision"),
+      visionMerged: await taken.read("merged"),
+      hidden: hidden.map(concatenate),
+      logits: concatenate(logits),
     };
-    for (const { buffer } of taken) gpu.free(buffer);
     for (const { features: slices } of features) for (const slice of slices) gpu.free(slice);
-    gpu.free(logits);
     return result;
   }
 
@@ -166,6 +163,43 @@ export class DebugSide {
     });
     return generated;
   }
+}
+
+/** Copies of intermediate results, taken while a program is recorded and read back when it has run. */
+class Taken {
+  #gpu: Gpu;
+  #copies: { name: string; buffer: Slice; count: number }[] = [];
+
+  constructor(gpu: Gpu) {
+    this.#gpu = gpu;
+  }
+
+  readonly tap = (
+    program: { copy(from: Slice, to: Slice, bytes: number): void },
+    name: string,
+    from: Slice,
+    rows: number,
+    cols: number,
+  ): void => {
+    const buffer = this.#gpu.storage("debug", name, rows * cols * 4);
+    program.copy(from, buffer, rows * cols * 4);
+    this.#copies.push({ name, buffer, count: rows * cols });
+  };
+
+  /** All copies of one name in the order they were taken; they are freed. */
+  async read(name: string): Promise<Float32Array<ArrayBuffer>[]> {
+    const out: Float32Array<ArrayBuffer>[] = [];
+    for (const { buffer, count } of this.#copies.filter((copy) => copy.name === name)) {
+      out.push(await this.#gpu.readFloats(buffer, count));
+      this.#gpu.free(buffer);
+    }
+    this.#copies = this.#copies.filter((copy) => copy.name !== name);
+    return out;
+  }
+}
+
+function never(): never {
+  throw new Error("the picture has been encoded already");
 }
 
 /** Messages as the template takes them; a video comes first in the first user's turn. */

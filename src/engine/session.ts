@@ -1,8 +1,8 @@
 import { TabTuneError } from "../errors.ts";
 import type { Gpu } from "../gpu/index.ts";
 import { packSampleSettings, type SampleSettings } from "../kernels/index.ts";
-import { type Chunk, type ImageFeatures, type Qwen3VL, ropePositions } from "../models/index.ts";
-import { commonPrefix, type Prompt, type TokenKey, tokenKeys } from "./prompt.ts";
+import { type ImageFeatures, type Qwen3VL, ropePositions } from "../models/index.ts";
+import { commonPrefix, type Prompt, promptChunks, type TokenKey, tokenKeys } from "./prompt.ts";
 
 export interface GenerateOptions {
   settings: SampleSettings;
@@ -117,29 +117,10 @@ export class Session {
       prompt.images.map((image) => image.grid),
       this.#model.config,
     );
-    const { maxRows } = this.#model.language;
-    for (let from = reused; from < keys.length; from += maxRows) {
-      const to = Math.min(keys.length, from + maxRows);
-      const chunk: Chunk = {
-        ids: Uint32Array.from(prompt.ids.slice(from, to)),
-        positions: new Uint32Array(4 * (to - from)),
-        images: [],
-      };
-      for (let i = from; i < to; i++) {
-        chunk.positions.set([positions[3 * i]!, positions[3 * i + 1]!, positions[3 * i + 2]!, i], 4 * (i - from));
-      }
-      for (const { runs, key } of prompt.images) {
-        let row = 0;
-        for (const { start, tokens } of runs) {
-          const [first, last] = [Math.max(from, start), Math.min(to, start + tokens)];
-          const at = Uint32Array.from({ length: Math.max(0, last - first) }, (_, i) => first + i - from);
-          if (at.length > 0) chunk.images.push({ features: images.get(key)!, first: row + first - start, at });
-          row += tokens;
-        }
-      }
-      const { signal } = options;
+    const { signal } = options;
+    for (const { chunk, to } of promptChunks(prompt, positions, images, reused, this.#model.language.maxRows)) {
       await this.#model.language.prefill(chunk, { last: to === keys.length, ...(signal ? { signal } : {}) });
-      this.#cached.push(...keys.slice(from, to));
+      this.#cached.push(...keys.slice(this.#cached.length, to));
       options.onProgress?.("prefill", to - reused, keys.length - reused);
     }
     times.prefillMilliseconds = performance.now() - prefillStart;

@@ -1,4 +1,4 @@
-import { throwIfCancelled } from "../errors.ts";
+import { TabTuneError, throwIfCancelled } from "../errors.ts";
 import { Program } from "../gpu/index.ts";
 import { allCases } from "./all_cases.ts";
 import { Bench, type KernelCase } from "./case.ts";
@@ -114,18 +114,34 @@ const QUICK = [
   "sample everything",
 ];
 
+const checked = new WeakMap<Gpu, ReturnType<typeof checkVariants>>();
+
 /**
- * The short self-test. A device whose subgroup variants compute wrongly falls back to the portable ones.
- * @returns notes for the visitor; empty when all is well.
- * Throws when a portable kernel is wrong: no answer of this device could be trusted.
+ * The short self-test, once for each device. A device whose subgroup variants compute wrongly falls back to the portable ones.
+ * @returns notes for the visitor, empty when all is well; failures when a portable kernel is wrong, too: then no answer of this
+ * device could be trusted.
  */
-export async function quickCheck(gpu: Gpu): Promise<{ notes: string[]; failures: CaseResult[] }> {
+export async function quickCheck(gpu: Gpu): ReturnType<typeof checkVariants> {
+  let result = checked.get(gpu);
+  if (!result) {
+    result = checkVariants(gpu);
+    checked.set(gpu, result);
+    // A device that was lost meanwhile has not been checked.
+    result.catch(() => checked.delete(gpu));
+  }
+  return await result;
+}
+
+async function checkVariants(gpu: Gpu): Promise<{ notes: string[]; failures: CaseResult[] }> {
   const check = async () => {
     const failures: CaseResult[] = [];
     for (const filter of QUICK) {
       await runCases(gpu, { filter, timing: false }, (row) => {
         if (!row.pass) failures.push(row);
       });
+    }
+    if (gpu.lostReason !== undefined) {
+      throw new TabTuneError("DeviceLost", `The GPU device was lost during its self-test (${gpu.lostReason}).`);
     }
     return failures;
   };

@@ -1,5 +1,5 @@
 export { parseConfig, type Qwen3VLConfig } from "./qwen3_vl/config.ts";
-export { activationBytes, type Chunk, cacheBytes } from "./qwen3_vl/language.ts";
+export { activationBytes, type Chunk, cacheBytes, LOGIT_ROWS } from "./qwen3_vl/language.ts";
 export { type LoraModule, loraModules } from "./qwen3_vl/lora_modules.ts";
 export { ropePositions } from "./qwen3_vl/positions.ts";
 export { expandPrompt, imageSize, prepareImage, prepareVideo } from "./qwen3_vl/processor.ts";

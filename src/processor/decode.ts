@@ -19,12 +19,13 @@ function dropAlpha(rgba: Uint8ClampedArray, rgb: Uint8Array): void {
 /** Opens a picture that the browser knows, upright. Throws `BadImage` that names the file, what it is, and what to do. */
 async function openImage(blob: Blob, name: string): Promise<ImageBitmap> {
   const header = readImageHeader(new Uint8Array(await blob.slice(0, 1 << 16).arrayBuffer()));
-  if (!header.isImage) {
-    throw new TabTuneError(
+  const isNone = (cause?: unknown) =>
+    new TabTuneError(
       "BadImage",
       `“${name}” is not a picture: expected PNG, JPEG, WebP, GIF, BMP or AVIF, found ${header.kind}. Export it as PNG or JPEG and try again.`,
+      { cause },
     );
-  }
+  if (header.isImage === false) throw isNone();
   const megapixels = ((header.width ?? 0) * (header.height ?? 0)) / 1e6;
   if (megapixels > MAX_MEGAPIXELS) {
     throw new TabTuneError(
@@ -39,6 +40,7 @@ async function openImage(blob: Blob, name: string): Promise<ImageBitmap> {
       colorSpaceConversion: "none",
     });
   } catch (cause) {
+    if (!header.isImage) throw isNone(cause);
     throw new TabTuneError(
       "BadImage",
       `“${name}” looks like ${header.kind} but this browser cannot open it: the file is damaged, or the format is not supported here. Export it as PNG or JPEG and try again.`,

@@ -1,7 +1,8 @@
 /** What the first bytes of a file say it is, and its size in pixels where they say that too. */
 export interface ImageHeader {
   kind: string;
-  isImage: boolean;
+  /** Undefined where only the browser can tell. */
+  isImage: boolean | undefined;
   width?: number;
   height?: number;
 }
@@ -42,7 +43,7 @@ export function readImageHeader(b: Uint8Array): ImageHeader {
   if (ascii(b, 0, 4) === "%PDF") return { kind: "a PDF document", isImage: false };
   if (/^\s*</.test(text)) return { kind: "an HTML or XML text", isImage: false };
   if (b.length === 0) return { kind: "an empty file", isImage: false };
-  return { kind: "a file of unknown type", isImage: false };
+  return { kind: "a file of unknown type", isImage: undefined };
 }
 
 /** Width and height from the first start-of-frame segment. */

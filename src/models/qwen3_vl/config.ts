@@ -195,12 +195,10 @@ function parseVision(json: Json): VisionConfig {
   const act = json.hidden_act ?? "gelu_pytorch_tanh";
   if (act !== "gelu_pytorch_tanh") throw bad("vision_config.hidden_act", '"gelu_pytorch_tanh"', act);
   const taps = json.deepstack_visual_indexes ?? [];
-  if (
-    !Array.isArray(taps) ||
-    !taps.every((t) => Number.isInteger(t) && t >= 0 && t < depth) ||
-    new Set(taps).size !== taps.length
-  ) {
-    throw bad("vision_config.deepstack_visual_indexes", `different block numbers below ${depth}`, taps);
+  const isTap = (t: unknown, i: number, all: unknown[]) =>
+    Number.isInteger(t) && (t as number) > (i > 0 ? (all[i - 1] as number) : -1) && (t as number) < depth;
+  if (!Array.isArray(taps) || !taps.every(isTap)) {
+    throw bad("vision_config.deepstack_visual_indexes", `ascending block numbers below ${depth}`, taps);
   }
   const positions = s.count("num_position_embeddings");
   if (!Number.isInteger(Math.sqrt(positions)))

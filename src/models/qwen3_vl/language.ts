@@ -42,6 +42,9 @@ export interface Chunk {
   images: ChunkImage[];
 }
 
+/** Rows of a block of logits: few enough that a block of a large vocabulary fits the smallest binding. */
+export const LOGIT_ROWS = 64;
+
 /** GPU bytes of the KV cache. */
 export function cacheBytes(text: TextConfig, capacity: number, cacheType: CacheType): number {
   const element = cacheType === "f16" ? 2 : 4;
@@ -157,11 +160,11 @@ export class LanguageModel {
    * Runs one chunk of at most `maxRows` tokens through all layers and appends it to the cache.
    * With `last`, the logits of its last token are left in `state.logits`.
    * @param tap  parity runs: sees the residual stream after each layer, before any DeepStack addition
-   * @param allLogits  parity runs: [tokens, vocab] f32 that receives the logits of every token
+   * @param logits  parity runs: for each LOGIT_ROWS tokens of the chunk [LOGIT_ROWS, vocab] f32 that receive their logits
    */
   async prefill(
     chunk: Chunk,
-    options: { last: boolean; signal?: AbortSignal; tap?: Tap; allLogits?: Slice },
+    options: { last: boolean; signal?: AbortSignal; tap?: Tap; logits?: readonly Slice[] },
   ): Promise<void> {
     const gpu = this.#gpu;
     const { text } = this.#config;
@@ -206,7 +209,11 @@ export class LanguageModel {
         options.tap?.(program, "hidden", b.x, count, text.hiddenSize);
         if (i < taps) place(1 + i, true);
       }
-      if (options.allLogits) this.#logits(program, b.x, count, options.allLogits);
+      options.logits?.forEach((slice, i) => {
+        const offset = i * LOGIT_ROWS * text.hiddenSize * 4;
+        const x = { buffer: b.x.buffer, offset: b.x.offset + offset, size: b.x.size - offset };
+        this.#logits(program, x, Math.min(LOGIT_ROWS, count - i * LOGIT_ROWS), slice);
+      });
       if (options.last) {
         const width = text.hiddenSize * 4;
         program.copy({ buffer: b.x.buffer, offset: (count - 1) * width, size: width }, b.last, width);

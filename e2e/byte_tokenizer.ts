@@ -1,0 +1,54 @@
+/** Special tokens of the byte tokenizer and their ids. */
+export const SPECIAL = {
+  "<|endoftext|>": 256,
+  "<|im_start|>": 257,
+  "<|im_end|>": 258,
+  "<|vision_start|>": 259,
+  "<|vision_end|>": 260,
+  "<|image_pad|>": 261,
+  "<|video_pad|>": 262,
+};
+
+/** What byte-level BPE writes for each byte: printable characters stand for themselves, the others move up by 256. */
+function byteCharacters(): string[] {
+  const isPrintable = (b: number) => (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
+  let moved = 256;
+  return Array.from({ length: 256 }, (_, b) => String.fromCharCode(isPrintable(b) ? b : moved++));
+}
+
+/** tokenizer.json of a byte-level BPE without merges: a token for each byte, whose id is the byte. */
+export function byteTokenizer(): string {
+  const bytes = { type: "ByteLevel", add_prefix_space: false, trim_offsets: false, use_regex: true };
+  return JSON.stringify({
+    version: "1.0",
+    truncation: null,
+    padding: null,
+    added_tokens: Object.entries(SPECIAL).map(([content, id]) => ({
+      ...{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true },
+    })),
+    normalizer: { type: "NFC" },
+    pre_tokenizer: bytes,
+    post_processor: bytes,
+    decoder: bytes,
+    model: {
+      type: "BPE",
+      vocab: Object.fromEntries(byteCharacters().map((character, id) => [character, id])),
+      merges: [],
+    },
+  });
+}
+
+/** A template like Qwen's, without tools. */
+export const SIMPLE_TEMPLATE = `{%- for m in messages -%}
+{{- '<|im_start|>' + m.role + '\\n' -}}
+{%- if m.content is string -%}{{- m.content -}}{%- else -%}
+{%- for p in m.content -%}
+{%- if p.type == 'image' -%}{{- '<|vision_start|><|image_pad|><|vision_end|>' -}}
+{%- elif p.type == 'video' -%}{{- '<|vision_start|><|video_pad|><|vision_end|>' -}}
+{%- else -%}{{- p.text -}}{%- endif -%}
+{%- endfor -%}
+{%- endif -%}
+{{- '<|im_end|>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
+`;

@@ -1,0 +1,139 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { configOf, PREPROCESSOR, tensorList } from "../scripts/write_random_checkpoint.mjs";
+import { f32ToBf16, f32ToF16 } from "../src/formats/dtype.ts";
+import { BlobFileSet, encodeRows, openCheckpoint, type WeightDtype } from "../src/formats/index.ts";
+import { dequantizeRows } from "../src/formats/quant/rows.ts";
+import { writeSafetensors } from "../src/formats/safetensors.ts";
+import { parseConfig, type Qwen3VLConfig, weightSlots } from "../src/models/index.ts";
+import type { ReferenceWeights } from "../src/models/qwen3_vl/reference.ts";
+import { byteTokenizer, SIMPLE_TEMPLATE, SPECIAL } from "./byte_tokenizer.ts";
+
+/** Sizes as write_random_checkpoint.mjs takes them. */
+export interface Shape {
+  layers: number;
+  hidden: number;
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  ffn: number;
+  tied: boolean;
+  /** At least 263: the byte tokenizer's. More are padding rows. */
+  vocabulary: number;
+  vision: { depth: number; hidden: number; heads: number; ffn: number; taps: number[]; positions: number };
+}
+
+/** How the same checkpoint may be written. */
+export interface Style {
+  dtype?: WeightDtype;
+  /** Weight files. */
+  files?: number;
+  /** `rope_parameters` and `processor_config.json`, as transformers 5 writes them. */
+  isNew?: boolean;
+}
+
+function normal(seed: number): () => number {
+  let state = seed >>> 0;
+  const uniform = () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return (state + 0.5) / 2 ** 32;
+  };
+  return () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
+}
+
+function toBytes(values: number[], dtype: WeightDtype): Uint8Array<ArrayBuffer> {
+  if (dtype === "F32") return new Uint8Array(Float32Array.from(values).buffer);
+  return new Uint8Array(Uint16Array.from(values, dtype === "F16" ? f32ToF16 : f32ToBf16).buffer);
+}
+
+/** A whole checkpoint with random, lively weights in a folder of its own, tokenizer and template included. `remove` deletes it. */
+export class RandomCheckpoint {
+  readonly folder = mkdtempSync(join(tmpdir(), "random-"));
+  readonly config: Qwen3VLConfig;
+  #files: { path: string; data: string | Uint8Array<ArrayBuffer> }[] = [];
+  #dtype: WeightDtype;
+
+  constructor(shape: Shape, { dtype = "BF16", files = 1, isNew = false }: Style = {}) {
+    this.#dtype = dtype;
+    const config = configText(shape, isNew);
+    this.config = parseConfig(config);
+    this.#add("config.json", JSON.stringify(config));
+    this.#add("tokenizer.json", byteTokenizer());
+    const sizes = { ...PREPROCESSOR, size: { shortest_edge: 32 * 32, longest_edge: 512 * 512 } };
+    if (isNew) this.#add("processor_config.json", JSON.stringify({ image_processor: sizes }));
+    else this.#add("preprocessor_config.json", JSON.stringify(sizes));
+    if (isNew) this.#add("chat_template.jinja", SIMPLE_TEMPLATE);
+    else this.#add("chat_template.json", JSON.stringify({ chat_template: SIMPLE_TEMPLATE }));
+    this.#writeWeights(shape, files);
+    mkdirSync(this.folder, { recursive: true });
+    for (const { path, data } of this.#files) writeFileSync(join(this.folder, path), data);
+  }
+
+  /** The small files by path. */
+  get texts(): Record<string, string> {
+    return Object.fromEntries(
+      this.#files.flatMap(({ path, data }) => (typeof data === "string" ? [[path, data]] : [])),
+    );
+  }
+
+  #add(path: string, data: string | Uint8Array<ArrayBuffer>): void {
+    this.#files.push({ path, data });
+  }
+
+  #writeWeights(shape: Shape, files: number): void {
+    const random = normal(7);
+    const tensors = (tensorList(shape) as [string, number[], number][]).map(([name, dims, centre]) => {
+      const size = dims.reduce((a, b) => a * b, 1);
+      const spread = dims.length > 1 ? (name.includes("embed") ? 3 : 1) / Math.sqrt(size / dims[0]!) : 0.1;
+      const values = Array.from({ length: size }, () => centre + spread * random());
+      return { name, dtype: this.#dtype, shape: dims, bytes: toBytes(values, this.#dtype) };
+    });
+    if (files === 1) {
+      this.#add("model.safetensors", writeSafetensors(tensors));
+      return;
+    }
+    const map: Record<string, string> = {};
+    for (let i = 0; i < files; i++) {
+      const part = tensors.filter((_, n) => n % files === i);
+      const path = `model-${i + 1}-of-${files}.safetensors`;
+      for (const { name } of part) map[name] = path;
+      this.#add(path, writeSafetensors(part));
+    }
+    this.#add("model.safetensors.index.json", JSON.stringify({ weight_map: map }));
+  }
+
+  /** The weights that the GPU holds after an import in a scheme, by their names in the checkpoint. */
+  async weights(scheme: "bf16" | "q4a32" | "q4a64"): Promise<ReferenceWeights> {
+    const blobs = this.#files.map(({ path, data }) => ({ path, file: new Blob([data]) }));
+    const checkpoint = await openCheckpoint(new BlobFileSet("random", blobs));
+    const out = new Map<string, { shape: number[]; data: Float32Array }>();
+    for (const slot of weightSlots(this.config, checkpoint, scheme)) {
+      for (const { tensor, rows } of slot.sources) {
+        const { shape } = checkpoint.tensors.get(tensor)!;
+        const raw = await checkpoint.readRows(tensor, 0, shape[0]!);
+        const { cols } = slot;
+        const job = { scheme: slot.scheme, dtype: this.#dtype, raw, rows, cols, tensor, row0: 0 };
+        out.set(tensor, { shape, data: dequantizeRows(slot.scheme, encodeRows(job), rows, cols) });
+      }
+    }
+    return out;
+  }
+
+  remove(): void {
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+function configText(shape: Shape, isNew: boolean): Record<string, unknown> {
+  const config = configOf(shape) as Record<string, unknown> & { text_config: Record<string, unknown> };
+  config.image_token_id = SPECIAL["<|image_pad|>"];
+  config.video_token_id = SPECIAL["<|video_pad|>"];
+  config.vision_start_token_id = SPECIAL["<|vision_start|>"];
+  config.vision_end_token_id = SPECIAL["<|vision_end|>"];
+  if (isNew) {
+    const { rope_scaling, rope_theta, ...rest } = config.text_config;
+    config.text_config = { ...rest, rope_parameters: { ...(rope_scaling as object), rope_theta } };
+  }
+  return config;
+}
