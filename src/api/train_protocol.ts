@@ -1,4 +1,4 @@
-import type { Message, Picture } from "./protocol.ts";
+import type { Message, ModelSource, Picture, Progress } from "./protocol.ts";
 
 /** What crosses between page and worker about data sets, adapters and training runs. Same rules as `protocol.ts`. */
 
@@ -295,6 +295,17 @@ export interface TrainApi {
   renameAdapter(id: string, name: string): Promise<AdapterRecord>;
   deleteAdapter(id: string): Promise<void>;
   exportAdapter(id: string, form: AdapterForm): Promise<Blob>;
+  /**
+   * The original checkpoint (read again from its source, in 16 or 32 bits) with the adapter merged in: into a folder where the browser can
+   * write to one, else as a zip.
+   */
+  exportMerged(
+    source: ModelSource,
+    adapterId: string,
+    folder: FileSystemDirectoryHandle | undefined,
+    taskId: string,
+    onProgress: (progress: Progress) => void,
+  ): Promise<Blob | undefined>;
 
   listRuns(): Promise<RunRecord[]>;
   loadRun(id: string): Promise<RunRecord>;

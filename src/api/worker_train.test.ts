@@ -1,11 +1,12 @@
 import "fake-indexeddb/auto";
 import { existsSync, readFileSync } from "node:fs";
 import { beforeEach, describe, expect, test, vi } from "vitest";
-import { MANIFEST_VERSION, type ModelManifest, openZip } from "../formats/index.ts";
+import { BlobFileSet, MANIFEST_VERSION, type ModelManifest, openZip } from "../formats/index.ts";
 import { putManifest, putRecord } from "../storage/index.ts";
 import { DEFAULT_SETTINGS, type RunRecord, readPeft } from "../train/index.ts";
 import { Adapters } from "./worker_adapters.ts";
 import type { TrainingData } from "./worker_datasets.ts";
+import { exportMerged } from "./worker_merge.ts";
 import { exportScript, planTraining, seenRow } from "./worker_plans.ts";
 import { deleteRun, listRuns, loadRun, renameRun, runLog, saveRun } from "./worker_runs.ts";
 
@@ -135,6 +136,38 @@ describe.skipIf(!existsSync(REFERENCE))("with a stored model", () => {
     await adapters.deleteAdapter(record.id);
     expect(await adapters.listAdapters()).toEqual([]);
     await expect(adapters.load(record.id)).rejects.toThrow(/not stored in this browser/);
+  });
+
+  test("a checkpoint with the adapter merged in, as a zip and into a folder", async () => {
+    const list = ["adapter_config.json", "adapter_model.safetensors"];
+    const adapter = readPeft(
+      readFileSync(`${REFERENCE}/adapter/${list[0]}`, "utf8"),
+      readFileSync(`${REFERENCE}/adapter/${list[1]}`),
+    ).adapter;
+    const names = ["config.json", "model.safetensors"];
+    const set = new BlobFileSet(
+      "base",
+      names.map((path) => ({ path, file: new Blob([readFileSync(`${REFERENCE}/checkpoint/${path}`)]) })),
+    );
+    const seen: number[] = [];
+    const zip = await exportMerged(set, adapter, undefined, never, (done, total) => seen.push(done / total));
+    expect(seen.at(-1)).toBe(1);
+    const zipped = await openZip(zip!, "z");
+    expect(zipped.map((f) => f.path).sort()).toEqual(names);
+
+    const written = new Map<string, Uint8Array[]>();
+    const folder = {
+      async getFileHandle(path: string) {
+        written.set(path, []);
+        return {
+          createWritable: async () => new WritableStream({ write: (chunk) => void written.get(path)!.push(chunk) }),
+        };
+      },
+    } as unknown as FileSystemDirectoryHandle;
+    expect(await exportMerged(set, adapter, folder, never, () => {})).toBeUndefined();
+    const file = zipped.find((f) => f.path === "model.safetensors")!;
+    expect(Buffer.concat(written.get("model.safetensors")!).equals(Buffer.from(await file.read()))).toBe(true);
+    await expect(exportMerged(set, adapter, folder, AbortSignal.abort(), () => {})).rejects.toThrow(/cancelled/);
   });
 
   test("what is no adapter, or one of another model, is explained and not kept", async () => {

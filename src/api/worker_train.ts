@@ -3,7 +3,8 @@ import { DEFAULT_SETTINGS } from "../train/index.ts";
 import type { TrainApi } from "./train_protocol.ts";
 import { Adapters } from "./worker_adapters.ts";
 import { Datasets } from "./worker_datasets.ts";
-import { appBase } from "./worker_models.ts";
+import { exportMerged } from "./worker_merge.ts";
+import { appBase, openSource, progressOf } from "./worker_models.ts";
 import { exportScript, planTraining, seenPicture, seenRow } from "./worker_plans.ts";
 import { deleteRun, listRuns, loadRun, renameRun, runLog } from "./worker_runs.ts";
 
@@ -51,6 +52,12 @@ export function trainMethods(worker: Host): TrainApi {
     renameAdapter: (id, name) => adapters.renameAdapter(id, name),
     deleteAdapter: (id) => adapters.deleteAdapter(id),
     exportAdapter: (id, form) => adapters.exportAdapter(id, form),
+    exportMerged: (source, adapterId, folder, taskId, onProgress) =>
+      worker.task(taskId, async (signal) => {
+        const adapter = await adapters.load(adapterId);
+        const files = await openSource(source, signal);
+        return await exportMerged(files, adapter, folder, signal, progressOf("Merging", onProgress));
+      }),
     listRuns,
     loadRun,
     renameRun,

@@ -110,6 +110,13 @@ export function decodeFloats(dtype: WeightDtype, raw: Uint8Array, count: number,
   return -1;
 }
 
+/** Floats to little-endian elements, rounded to nearest even. */
+export function encodeFloats(dtype: WeightDtype, values: Float32Array): Uint8Array<ArrayBuffer> {
+  if (dtype === "F32") return new Uint8Array(values.slice().buffer);
+  const encode = dtype === "BF16" ? f32ToBf16 : f32ToF16;
+  return new Uint8Array(Uint16Array.from(values, encode).buffer);
+}
+
 /** The index of the first NaN or infinity among bf16 values, or -1. */
 export function firstBadBf16(raw: Uint8Array, count: number): number {
   const source = aligned16(raw, count);

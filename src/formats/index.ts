@@ -1,7 +1,7 @@
 export { BlobFileSet } from "./blob_files.ts";
 export type { Checkpoint, WeightDtype } from "./checkpoint.ts";
 export { parseCsv } from "./csv.ts";
-export { f16ToF32, isWeightDtype } from "./dtype.ts";
+export { decodeFloats, encodeFloats, f16ToF32, isWeightDtype } from "./dtype.ts";
 export type { FileSet } from "./file_set.ts";
 export { type GgufValue, writeGguf } from "./gguf_writer.ts";
 export { HttpFileSet } from "./http_files.ts";

@@ -91,7 +91,7 @@ async function unpack(entry: Entry, name: string, signal?: AbortSignal): Promise
 /** What goes into an archive. Text is packed; pictures are packed already and stored as they are. */
 export interface FileToZip {
   path: string;
-  data: string | Blob | Uint8Array;
+  data: string | Blob | Uint8Array | ReadableStream<Uint8Array>;
 }
 
 /** Writes an archive; the browser keeps large Blobs on disk. */
@@ -99,9 +99,8 @@ export async function writeZip(files: Iterable<FileToZip> | AsyncIterable<FileTo
   const writer = new ZipWriter(new BlobWriter("application/zip"));
   for await (const { path, data } of files) {
     if (typeof data === "string") await writer.add(path, new TextReader(data));
-    else {
-      await writer.add(path, data instanceof Blob ? new BlobReader(data) : new Uint8ArrayReader(data), { level: 0 });
-    }
+    else if (data instanceof ReadableStream) await writer.add(path, data, { level: 0 });
+    else await writer.add(path, data instanceof Blob ? new BlobReader(data) : new Uint8ArrayReader(data), { level: 0 });
   }
   return await writer.close();
 }

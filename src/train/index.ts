@@ -1,6 +1,7 @@
 export { type Adapter, checkAdapter } from "./adapter/adapter.ts";
 export { writeGgufLora } from "./adapter/gguf.ts";
 export { type AdapterFiles, findAdapter } from "./adapter/import.ts";
+export { type MergedFile, mergedFiles } from "./adapter/merge.ts";
 export { modelCard } from "./adapter/model_card.ts";
 export { CONFIG_FILE, readPeft, WEIGHTS_FILE, writePeft } from "./adapter/peft.ts";
 export { trainScript } from "./adapter/script.ts";

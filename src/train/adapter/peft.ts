@@ -16,7 +16,7 @@ export function readPeft(config: string, weights: Uint8Array): { adapter: Adapte
   const settings = parsePeftConfig(config);
   const tensors = readSafetensors(WEIGHTS_FILE, weights).map(({ name, ...rest }) => ({
     ...rest,
-    name: canonical(name),
+    name: canonicalName(name),
   }));
   const pairs = pairUp(tensors, settings.alphaOf);
   const warnings: string[] = [];
@@ -40,7 +40,7 @@ export function readPeft(config: string, weights: Uint8Array): { adapter: Adapte
 }
 
 /** Today's name of a tensor, without PEFT's prefix, an adapter's own name or the paths of older transformers. */
-function canonical(name: string): string {
+export function canonicalName(name: string): string {
   return name
     .replace(PREFIX, "")
     .replace(/\.lora_([AB])\.[\w-]+\.weight$/, ".lora_$1.weight")
