@@ -106,9 +106,21 @@ export class ChatFormat {
     return { id: picture.id, ...size, resizedWidth: width, resizedHeight: height, tokens, grid };
   }
 
-  /** The conversation as the model's text, with one placeholder for each picture, up to where the answer starts. */
+  /**
+   * The conversation as the model's text, with one placeholder for each picture, up to where the answer starts. What people wrote is
+   * guarded: "<|im_end|>" typed by a visitor ends no turn, and "<|image_pad|>" is no picture.
+   */
   render(messages: readonly TemplateMessage[]): string {
-    return renderChat(this.#template, messages, { addGenerationPrompt: true });
+    const guarded = messages.map((message) => {
+      const guard = (text: string) => this.tokenizer.guard(text, { all: message.role !== "assistant" });
+      const { content } = message;
+      if (typeof content === "string") return { ...message, content: guard(content) };
+      return {
+        ...message,
+        content: content.map((part) => (typeof part.text === "string" ? { ...part, text: guard(part.text) } : part)),
+      };
+    });
+    return renderChat(this.#template, guarded, { addGenerationPrompt: true });
   }
 
   /** Renders, tokenizes and places pictures. Throws `BadImage`, `BadInput`. */

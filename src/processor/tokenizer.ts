@@ -1,33 +1,60 @@
 import { Tokenizer as Library } from "@huggingface/tokenizers";
 import { TabTuneError } from "../errors.ts";
 
+interface AddedToken {
+  id: number;
+  content: string;
+  special?: boolean;
+}
+
+interface TokenizerJson {
+  added_tokens?: AddedToken[];
+  decoder?: unknown;
+  model: { vocab: Record<string, number> };
+}
+
+/** Stands after the first character of a token's text that is not to be read as that token; doubled, it stands for itself. */
+const GUARD = "\ufdd0";
+
 /**
- * The checkpoint's own tokenizer. The work is done by @huggingface/tokenizers, from the makers of the format;
- * this class adds typed errors, a reverse table and streaming.
+ * The checkpoint's own tokenizer: byte-level BPE with added tokens. Normalising, splitting and merging is done by
+ * @huggingface/tokenizers, from the makers of the format; this class finds the added tokens in a text, so that what a visitor types
+ * can be kept from becoming one, and turns ids into bytes, so that text can be streamed.
  */
 export class Tokenizer {
   #library: Library;
-  /** Ids of tokens that text output leaves out (<|im_end|>, …; <think> and <tool_call> are kept). */
-  #special = new Set<number>();
+  #ids: Map<string, number>;
+  #added: RegExp;
+  #special: RegExp;
+  /** Ids that text output leaves out (<|im_end|>, …; <think> and <tool_call> are kept). */
+  #skipped = new Set<number>();
+  #bytes: (Uint8Array | string)[] = [];
   /** Ids at or over this exist only as padding rows of the embedding table. */
   readonly size: number;
 
-  private constructor(library: Library, size: number, special: Set<number>) {
+  private constructor(library: Library, json: TokenizerJson) {
+    const added = json.added_tokens ?? [];
     this.#library = library;
-    this.size = size;
-    this.#special = special;
+    this.#ids = new Map(added.map(({ content, id }) => [content, id]));
+    this.#added = anyOf(added);
+    this.#special = anyOf(added.filter(({ special }) => special));
+    for (const [token, id] of Object.entries(json.model.vocab)) this.#bytes[id] = token;
+    for (const { content, id, special } of added) {
+      this.#bytes[id] = new TextEncoder().encode(content);
+      if (special) this.#skipped.add(id);
+    }
+    this.size = this.#bytes.length;
   }
 
   /** @param json tokenizer.json; @param config tokenizer_config.json. Throws `BadCheckpoint`. */
   static from(json: string, config?: string): Tokenizer {
     try {
-      const parsed = JSON.parse(json);
-      const library = new Library(parsed, config ? JSON.parse(config) : {});
-      const added: { id: number; special?: boolean }[] = parsed.added_tokens ?? [];
-      const ids = [...Object.values(parsed.model.vocab as Record<string, number>), ...added.map((t) => t.id)];
-      let last = -1;
-      for (const id of ids) if (id > last) last = id;
-      return new Tokenizer(library, last + 1, new Set(added.filter((t) => t.special).map((t) => t.id)));
+      const parsed = JSON.parse(json) as TokenizerJson;
+      if (!JSON.stringify(parsed.decoder ?? "").includes('"ByteLevel"')) {
+        throw new Error(`expected a byte-level decoder, found ${JSON.stringify(parsed.decoder)}`);
+      }
+      const plain = { ...withExactWhitespace(parsed), added_tokens: [] };
+      return new Tokenizer(new Library(plain, config ? JSON.parse(config) : {}), parsed);
     } catch (cause) {
       throw new TabTuneError(
         "BadCheckpoint",
@@ -37,50 +64,107 @@ export class Tokenizer {
     }
   }
 
-  /** Token ids of a text; special tokens written in it count as such. Adds nothing of its own. */
+  /** Token ids of a text; added tokens written in it count as such unless they are guarded. Adds nothing of its own. */
   encode(text: string): number[] {
-    return this.#library.encode(text, { add_special_tokens: false }).ids;
+    const ids: number[] = [];
+    const plain = (piece: string) => {
+      const open = piece.replace(/\ufdd0(\ufdd0?)/g, "$1");
+      if (open === "") return;
+      for (const id of this.#library.encode(open, { add_special_tokens: false }).ids) ids.push(id);
+    };
+    let at = 0;
+    for (const match of text.matchAll(this.#added)) {
+      plain(text.slice(at, match.index));
+      ids.push(this.#ids.get(match[0])!);
+      at = match.index + match[0].length;
+    }
+    plain(text.slice(at));
+    return ids;
+  }
+
+  /**
+   * A text in which no added token will be found by `encode`: for what people write. Without `all`, tokens that a model writes itself
+   * (<think>, <tool_call>) still are.
+   */
+  guard(text: string, { all }: { all: boolean }): string {
+    const doubled = text.replaceAll(GUARD, GUARD + GUARD);
+    return doubled.replace(all ? this.#added : this.#special, (token) => token[0] + GUARD + token.slice(1));
   }
 
   decode(ids: readonly number[], { skipSpecial = true }: { skipSpecial?: boolean } = {}): string {
-    const kept = skipSpecial ? ids.filter((id) => !this.#special.has(id)) : [...ids];
-    if (kept.length === 0) return "";
-    return this.#library.decode(kept, { skip_special_tokens: false, clean_up_tokenization_spaces: false });
+    const text = utf8();
+    let out = "";
+    for (const id of ids) {
+      if (!skipSpecial || !this.#skipped.has(id)) out += text.decode(this.#bytesOf(id), { stream: true });
+    }
+    return out + text.decode();
   }
 
   /** The id of a token by its text, such as "<|im_end|>". */
   tokenId(token: string): number | undefined {
-    return this.#library.token_to_id(token);
+    return this.#ids.get(token) ?? this.#library.token_to_id(token);
   }
 
+  /** Turns ids into text as they come. A character whose bytes are spread over several tokens appears when it is whole. */
   streamDecoder(): StreamDecoder {
-    return new StreamDecoder(this);
+    const text = utf8();
+    return {
+      push: (id) => (this.#skipped.has(id) ? "" : text.decode(this.#bytesOf(id), { stream: true })),
+      flush: () => text.decode(),
+    };
+  }
+
+  /** Ids of padding rows are no text. */
+  #bytesOf(id: number): Uint8Array {
+    const known = this.#bytes[id] ?? "";
+    if (typeof known !== "string") return known;
+    const bytes = Uint8Array.from(known, (character) => BYTE_OF.get(character) ?? 0x3f);
+    this.#bytes[id] = bytes;
+    return bytes;
   }
 }
 
-/** Turns ids into text as they come; a character whose bytes are spread over several tokens appears when it is whole. */
-export class StreamDecoder {
-  #tokenizer: Tokenizer;
-  #pending: number[] = [];
-
-  constructor(tokenizer: Tokenizer) {
-    this.#tokenizer = tokenizer;
-  }
-
+export interface StreamDecoder {
   /** Text that is certain now. */
-  push(id: number): string {
-    this.#pending.push(id);
-    const text = this.#tokenizer.decode(this.#pending);
-    // A replacement character at the end: bytes of a character that may still be completed (at most 4, each maybe a token).
-    if (text.endsWith("\ufffd") && this.#pending.length < 8) return "";
-    this.#pending = [];
-    return text;
-  }
+  push(id: number): string;
+  /** The rest, at the end of an answer: a replacement character where bytes of a character are missing. */
+  flush(): string;
+}
 
-  /** The rest, at the end of an answer. */
-  flush(): string {
-    const text = this.#tokenizer.decode(this.#pending);
-    this.#pending = [];
-    return text;
-  }
+const utf8 = () => new TextDecoder("utf-8", { ignoreBOM: true });
+
+/** Byte-level BPE writes printable Latin-1 characters as themselves and moves the other bytes up, from 256 on, in order. */
+const BYTE_OF = new Map<string, number>();
+for (let byte = 0, moved = 256; byte < 256; byte++) {
+  const isPrintable = (byte > 32 && byte < 127) || (byte > 160 && byte !== 173);
+  BYTE_OF.set(String.fromCharCode(isPrintable ? byte : moved++), byte);
+}
+
+/** Finds the leftmost, longest token. */
+function anyOf(tokens: AddedToken[]): RegExp {
+  const texts = tokens.map(({ content }) => content).sort((a, b) => b.length - a.length);
+  const escaped = texts.map((text) => text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&"));
+  return new RegExp(escaped.length > 0 ? escaped.join("|") : "(?!)", "gu");
+}
+
+/** Unicode's White_Space, which \s means in tokenizer.json; JavaScript's \s lacks U+0085 and adds U+FEFF. Source: qwen3-vl.md §7. */
+const WHITESPACE = "\\t\\n\\v\\f\\r \\u0085\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
+
+/** The same tokenizer with \s and \S written out in the patterns of its splitters. */
+function withExactWhitespace<T extends object>(json: T): T {
+  const change = (_: string, value: unknown): unknown => {
+    const pattern = (value as { Regex?: unknown } | null)?.Regex;
+    if (typeof pattern !== "string") return value;
+    let depth = 0;
+    const Regex = pattern.replace(/\\.|[[\]]/g, (part) => {
+      if (part === "[") depth++;
+      if (part === "]") depth--;
+      if (part === "\\s") return depth > 0 ? WHITESPACE : `[${WHITESPACE}]`;
+      return part === "\\S" && depth === 0 ? `[^${WHITESPACE}]` : part;
+    });
+    return { ...(value as object), Regex };
+  };
+  const splitter =
+    "pre_tokenizer" in json ? { pre_tokenizer: JSON.parse(JSON.stringify(json.pre_tokenizer), change) } : {};
+  return { ...json, ...splitter };
 }
