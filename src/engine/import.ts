@@ -22,6 +22,7 @@ const TEXT_FILES = [
   "generation_config.json",
   "preprocessor_config.json",
   "processor_config.json",
+  "video_preprocessor_config.json",
   "chat_template.jinja",
   "chat_template.json",
 ];
