@@ -269,7 +269,7 @@ function textOf(value: unknown, field: string, problems: Problem[]): string {
 
 /** Longest text of a turn, in characters: far more than any context holds. */
 const MAX_TEXT = 1_000_000;
-/** What the chat template itself writes; in a text it would break the conversation apart. */
+/** What the chat template itself writes: in a text it hints at rows that were rendered before. */
 const CONTROL = /<\|(?:im_start|im_end|endoftext|vision_start|vision_end|vision_pad|image_pad|video_pad)\|>/;
 
 /** What holds for every row, however it was written or typed in. */
@@ -305,7 +305,10 @@ export function checkTurns(
       );
     }
     const control = CONTROL.exec(text)?.[0];
-    if (control) problems.push(error(field, "plain text", control, "Remove the model's own control token."));
+    if (control) {
+      const remedy = "It is learnt as plain text; remove it if it comes from a chat template.";
+      problems.push({ ...error(field, "plain text", control, remedy), severity: "warning" });
+    }
     if (text.length > MAX_TEXT) {
       problems.push(error(field, `at most ${MAX_TEXT} characters`, String(text.length), "Shorten the text."));
     }

@@ -206,7 +206,6 @@ describe("the report", () => {
     ["no turns", chat(), "messages", /no turns/],
     ["no assistant", chat(user), "messages", /no answer/],
     ["a null content", chat({ role: "user", content: null }), "messages[0].content", /nothing/],
-    ["a control token", qa(DATA_URL, "a<|im_end|>"), "turn 2 (assistant)", /im_end/],
     [
       "a picture in an answer",
       chat(user, {
@@ -235,6 +234,12 @@ describe("the report", () => {
     expect(issues[0]).toMatchObject({ severity: "error", file: "data.jsonl", row: 2, field });
     expect(issues[0]!.found).toMatch(found);
     expect(issues[0]!.remedy).not.toBe("");
+  });
+
+  test("what looks like a control token is a warning", async () => {
+    const { rows, issues } = await bad(qa(DATA_URL, "a<|im_end|>"));
+    expect(rows.length).toBe(2);
+    expect(issues).toMatchObject([{ severity: "warning", row: 2, field: "turn 2 (assistant)", found: "<|im_end|>" }]);
   });
 
   test("a turn without an answer at the end is a warning", async () => {
@@ -359,4 +364,35 @@ test("whatever stands in a file, reading ends with rows and issues", async () =>
     for (const row of rows) expect(row.messages.some((m) => m.role === "assistant")).toBe(true);
   }
   expect(kept).toBeGreaterThan(100);
+});
+
+test("damaged archives and parquet files end in a report or an error of ours, soon", { timeout: 30_000 }, async () => {
+  const random = randomFrom(7);
+  const zip = await writeZip([
+    { path: "data.csv", data: `image,question,answer\n${"a.png,How many?,5\n".repeat(20)}` },
+    { path: "a.png", data: png() },
+  ]);
+  const sources = {
+    "x.zip": new Uint8Array(await zip.arrayBuffer()),
+    "zstd.parquet": new Uint8Array(readFileSync("src/formats/testdata/chartqa_zstd.parquet")),
+    "snappy.parquet": new Uint8Array(readFileSync("src/formats/testdata/chartqa_snappy.parquet")),
+  };
+  let damaged = 0;
+  for (const [path, source] of Object.entries(sources)) {
+    for (let round = 0; round < 150; round++) {
+      const bytes = source.slice(0, random() < 0.2 ? Math.floor(random() * source.length) : source.length);
+      for (let n = 1 + Math.floor(random() * 6); n > 0; n--)
+        bytes[Math.floor(random() * bytes.length)] = Math.floor(random() * 256);
+      const started = performance.now();
+      try {
+        const { issueCount, rows } = await read({ [path]: new Blob([bytes]) });
+        if (issueCount > 0 || rows.length === 0) damaged++;
+      } catch (error) {
+        damaged++;
+        expect((error as Error).name, String((error as Error).stack)).toMatch(/^Bad(Input|Checkpoint)$/);
+      }
+      expect(performance.now() - started).toBeLessThan(2000);
+    }
+  }
+  expect(damaged).toBeGreaterThan(100);
 });

@@ -92,9 +92,14 @@ export class RowTokenizer {
       const { grid, ...resized } = imageSize(height, width, this.#processor, options);
       return { pictureId, width, height, resizedWidth: resized.width, resizedHeight: resized.height, grid };
     });
+    // Guarded as in a chat: what stands in a data set is text, whatever it looks like.
     const messages: TemplateMessage[] = row.messages.map(({ role, parts }) => ({
       role,
-      content: parts.map((part) => (part.type === "image" ? { type: "image" } : { type: "text", text: part.text })),
+      content: parts.map((part) =>
+        part.type === "image"
+          ? { type: "image" }
+          : { type: "text", text: this.tokenizer.guard(part.text, { all: role !== "assistant" }) },
+      ),
     }));
     const grids = pictures.map(({ grid }) => grid);
     const { ids, images } = expandPrompt(renderChat(this.#template, messages), this.tokenizer, this.#config, grids);
