@@ -1,6 +1,6 @@
-"""Qwen3-VL in plain torch for one fixed layout (a 256×256 picture first, then text), so that a step needs no Python loop over pictures.
+"""Qwen3-VL in plain torch for at most one 256×256 picture a conversation, so that a step needs no Python loop over pictures.
 
-Parameter names are the checkpoint's own. Formulas: ../shared/spec/qwen3-vl.md §5 and §6; `train.py` compares it with transformers.
+Parameter names are the checkpoint's own. `train.py` compares it with transformers.
 """
 import torch
 import torch.nn as nn
@@ -17,28 +17,86 @@ def rotate(x, cos, sin):
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
 
-def fake_quant(w, group=32):
-    """4-bit affine groups along the rows as the app stores them (scale and offset in f16), gradient straight through."""
-    with torch.no_grad():
-        g = w.reshape(w.shape[0], -1, group).float()
-        low, high = g.amin(-1, keepdim=True), g.amax(-1, keepdim=True)
-        scale = ((high - low) / 15).half().float().clamp(min=1e-8)
-        low = low.half().float()
-        q = ((g - low) / scale).round().clamp(0, 15) * scale + low
-        delta = q.reshape(w.shape) - w
-    return w + delta
+def fit_groups(g):
+    """What 4 bits leave of groups [G, 32]: code · scale + offset with scale and offset in f16, chosen as the app's encodeAffineRow does
+    (src/formats/quant/affine4.ts, DEFAULT_SEARCH = 2): the plain range, or the best of three cut ranges refined by least squares."""
+    n = g.shape[1]
+    low, high, total = g.amin(1), g.amax(1), g.sum(1)
+    span = high - low
+
+    def codes(scale, offset):
+        inverse = torch.where(scale > 0, 1 / scale, torch.zeros_like(scale))
+        return (g * inverse[:, None] + (0.5 - offset * inverse)[:, None]).trunc().clamp(0, 15)
+
+    def rounded(scale, offset):
+        scale, offset = scale.half().float(), offset.half().float()
+        values = codes(scale, offset) * scale[:, None] + offset[:, None]
+        return values, (g - values).square().sum(1)
+
+    plain, plain_error = rounded(span / 15, low)
+    best_gain = torch.full_like(span, -torch.inf)
+    best_scale, best_offset = torch.zeros_like(span), torch.zeros_like(span)
+    for a, b in ((0.02, 0.02), (0.0, 0.06), (0.06, 0.0)):
+        scale, offset = span * (1 - a - b) / 15, low + a * span
+        gain, going = torch.full_like(span, -torch.inf), span > 0
+        for _ in range(3):
+            c = codes(scale, offset)
+            sum_c, sum_cc, sum_cw = c.sum(1), (c * c).sum(1), (c * g).sum(1)
+            determinant = n * sum_cc - sum_c * sum_c
+            next_scale = (n * sum_cw - sum_c * total) / determinant.clamp(min=1)
+            going = going & (determinant > 0) & (next_scale > 0)
+            next_offset = (total - next_scale * sum_c) / n
+            scale, offset = torch.where(going, next_scale, scale), torch.where(going, next_offset, offset)
+            gain = torch.where(going, next_offset * total + next_scale * sum_cw, gain)
+        better = gain > best_gain
+        best_gain = torch.where(better, gain, best_gain)
+        best_scale, best_offset = torch.where(better, scale, best_scale), torch.where(better, offset, best_offset)
+    searched, error = rounded(best_scale, best_offset)
+    take = (span > 0) & (best_scale > 0) & (error < plain_error)
+    return torch.where(take[:, None], searched, plain)
 
 
 class QLinear(nn.Linear):
-    """A language linear without bias that can pretend to be 4-bit."""
-
-    quantized = False
+    """A language linear without bias that can pretend to be 4-bit: `delta` is what quantization adds to the weights."""
 
     def __init__(self, i, o):
         super().__init__(i, o, bias=False)
+        self.register_buffer("delta", torch.zeros(o, i), persistent=False)
 
     def forward(self, x):
-        return F.linear(x, fake_quant(self.weight) if QLinear.quantized else self.weight)
+        return F.linear(x, self.weight + self.delta)
+
+
+class QEmbedding(nn.Embedding):
+    """The same for the embedding, which is the head as well."""
+
+    def __init__(self, n, d):
+        super().__init__(n, d)
+        self.register_buffer("delta", torch.zeros(n, d), persistent=False)
+
+    def table(self):
+        return self.weight + self.delta
+
+
+class Quantizer:
+    """Sets every `delta`, all groups at once. Gradients pass straight through, since deltas are constants to them."""
+
+    def __init__(self, model, compiled=False):
+        self.modules = [m for m in model.modules() if isinstance(m, (QLinear, QEmbedding))]
+        self.fit = torch.compile(fit_groups, dynamic=False) if compiled else fit_groups
+
+    @torch.no_grad()
+    def on(self):
+        weights = torch.cat([m.weight.detach().reshape(-1, 32) for m in self.modules])
+        # The checkpoint is bf16, and that is what the app quantizes.
+        delta = self.fit(weights.to(torch.bfloat16).float()) - weights
+        for m, d in zip(self.modules, delta.split([m.weight.numel() // 32 for m in self.modules])):
+            m.delta.copy_(d.view(m.delta.shape))
+
+    @torch.no_grad()
+    def off(self):
+        for m in self.modules:
+            m.delta.zero_()
 
 
 class RMSNorm(nn.Module):
@@ -153,70 +211,62 @@ class TextLayer(nn.Module):
 class Language(nn.Module):
     def __init__(self, c, vocab):
         super().__init__()
-        self.embed_tokens = nn.Embedding(vocab, c["hidden"])
+        self.embed_tokens = QEmbedding(vocab, c["hidden"])
         self.layers = nn.ModuleList(TextLayer(c) for _ in range(c["layers"]))
         self.norm = RMSNorm(c["hidden"])
 
 
 class Demo(nn.Module):
-    """`first`: index of the first of the 64 image tokens; None in `forward` for text without a picture."""
-
-    def __init__(self, vocab, first=4, config=CONFIG):
+    def __init__(self, vocab, config=CONFIG):
         super().__init__()
-        self.config, self.first, self.vocab = config, first, vocab
+        self.config, self.vocab = config, vocab
         t = config["text"]
         self.model = holder(visual=Vision(config["vision"], t["hidden"]), language_model=Language(t, vocab))
         for name, p in self.named_parameters():
             if p.ndim > 1:
-                nn.init.normal_(p, 0, 0.02 if "embed" in name else p.shape[1] ** -0.5 * 0.7)
+                nn.init.normal_(p, 0, 0.02 if "embed" in name and "patch" not in name else p.shape[1] ** -0.5 * 0.7)
             elif name.endswith("bias"):
                 nn.init.zeros_(p)
         for name, p in self.named_parameters():
             if name.endswith(("o_proj.weight", "down_proj.weight", "attn.proj.weight", "mlp.linear_fc2.weight")):
                 p.data *= 0.4
-
-    def positions(self, length, picture):
-        pos = torch.arange(length).repeat(3, 1)
-        if picture:
-            f = self.first
-            pos[0, f:f + 64] = f
-            pos[1, f:f + 64] = f + torch.arange(64) // 8
-            pos[2, f:f + 64] = f + torch.arange(64) % 8
-            pos[:, f + 64:] = torch.arange(length - f - 64) + f + 8
-        return pos
-
-    def angles(self, length, picture, device):
-        t = self.config["text"]
         half = t["d"] // 2
         inverse = t["theta"] ** (-torch.arange(half).double() / half)
-        axis = torch.zeros(half, dtype=torch.long)
-        for j in range(half):
-            if j % 3 == 1 and j < 3 * t["section"][1]:
-                axis[j] = 1
-            elif j % 3 == 2 and j < 3 * t["section"][2]:
-                axis[j] = 2
-        angle = self.positions(length, picture).double()[axis].T * inverse
-        return angle.cos().float().to(device), angle.sin().float().to(device)
+        self.register_buffer("angle", torch.arange(512).double()[:, None] * inverse, persistent=False)
+        j = torch.arange(half)
+        axis = torch.where((j % 3 == 1) & (j < 3 * t["section"][1]), 1, torch.where((j % 3 == 2) & (j < 3 * t["section"][2]), 2, 0))
+        self.register_buffer("axis", axis, persistent=False)
 
-    def forward(self, ids, pictures, cos, sin):
-        """ids [B, S], pictures uint8 [B, 3, 256, 256] or None -> hidden states after the last norm [B, S, D]."""
+    @torch.no_grad()
+    def layout(self, first, length):
+        """first [B]: index of each sequence's first image token, -1 without a picture.
+        -> which image token stands where [B, S] (-1: none), cos and sin of the rotary angles [B, 1, S, 32]."""
+        at = torch.arange(length, device=first.device).view(1, length)
+        f = first.view(-1, 1)
+        inside = (f >= 0) & (at >= f) & (at < f + 64)
+        slot = torch.where(inside, at - f, -1)
+        t = torch.where(inside, f, torch.where((f >= 0) & (at >= f + 64), at - 56, at))
+        row, col = torch.where(inside, slot // 8, 0), torch.where(inside, slot % 8, 0)
+        positions = torch.stack([t, t + row, t + col], 2)[:, :, self.axis]  # [B, S, 32]
+        angle = self.angle[positions, torch.arange(self.axis.shape[0], device=first.device)]
+        return slot, angle.cos().float().unsqueeze(1), angle.sin().float().unsqueeze(1)
+
+    def forward(self, ids, pictures, slot, cos, sin):
+        """ids [B, S], pictures uint8 [B, 3, 256, 256], the rest from `layout` -> hidden states after the last norm [B, S, D]."""
         lm = self.model.language_model
-        table = fake_quant(lm.embed_tokens.weight) if QLinear.quantized else lm.embed_tokens.weight
-        h = F.embedding(ids, table)
-        deep = []
-        if pictures is not None:
-            e, deep = self.model.visual(pictures)
-            f = self.first
-            h = torch.cat([h[:, :f], e.to(h.dtype), h[:, f + 64:]], 1)
+        h = F.embedding(ids, lm.embed_tokens.table())
+        e, deep = self.model.visual(pictures)
+        here = (slot >= 0).unsqueeze(2)
+        index = slot.clamp(min=0).unsqueeze(2).expand(-1, -1, h.shape[2])
+        h = torch.where(here, e.gather(1, index).to(h.dtype), h)
         for i, layer in enumerate(lm.layers):
             h = layer(h, cos, sin)
             if i < len(deep):
-                h = torch.cat([h[:, :f], h[:, f:f + 64] + deep[i].to(h.dtype), h[:, f + 64:]], 1)
+                h = h + torch.where(here, deep[i].gather(1, index), 0).to(h.dtype)
         return lm.norm(h)
 
     def logits(self, hidden):
-        w = self.model.language_model.embed_tokens.weight
-        return F.linear(hidden, (fake_quant(w) if QLinear.quantized else w).to(hidden.dtype))
+        return F.linear(hidden, self.model.language_model.embed_tokens.table().to(hidden.dtype))
 
 
 def hf_config(ids, vocab, config=CONFIG):

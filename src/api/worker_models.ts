@@ -24,6 +24,16 @@ import { EncoderPool } from "./worker_pool.ts";
 
 /** Where the embedded demo model lies, next to the app itself. */
 const DEMO = "models/demo/";
+/** Its files: without a network, asking for others would wait for a server that does not answer. */
+const DEMO_FILES = [
+  "config.json",
+  "generation_config.json",
+  "preprocessor_config.json",
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "chat_template.jinja",
+  "model.safetensors",
+];
 /** A picture above this is offered smaller by default: 1,600 image tokens. The visitor can raise it. */
 const DEFAULT_MAX_PIXELS = 1280 * 1280;
 
@@ -41,7 +51,7 @@ export function appBase(): URL {
 export async function openSource(source: ModelSource, signal: AbortSignal): Promise<FileSet> {
   switch (source.kind) {
     case "demo":
-      return new HttpFileSet(new URL(DEMO, appBase()).href);
+      return new HttpFileSet(new URL(DEMO, appBase()).href, { only: DEMO_FILES, licence: "apache-2.0" });
     case "hub":
       return await openHub(source.repo, {
         ...(source.revision ? { revision: source.revision } : {}),
