@@ -3,6 +3,7 @@ import type {
   GenerateEvent,
   GenerateResult,
   LoadedModel,
+  Message,
   ModelRecord,
   ModelSource,
   Sampling,
@@ -42,31 +43,45 @@ export async function storedModels(page: Page): Promise<ModelRecord[]> {
   return await page.evaluate(async (): Promise<ModelRecord[]> => await tabtune.engine.listModels());
 }
 
-export interface Asked {
-  question: string;
-  /** Addresses of pictures to show before the question. */
-  pictures?: string[];
-  maxPixels?: number;
+export interface Turn {
+  messages: Message[];
+  /** Pictures by the ids of the messages. */
+  pictures: { id: string; url: string; minPixels?: number; maxPixels?: number }[];
   sampling?: Partial<Sampling>;
   /** Destroy the GPU device when this many pieces of text have come. */
   loseDeviceAfter?: number;
+  /** Cancel when so many events of a kind have come: progress of a stage, or pieces of text. */
+  cancelAfter?: { kind: "encoding" | "prefill" | "text"; count: number };
 }
 
-/** Greedy unless said otherwise. */
-export async function ask(page: Page, asked: Asked): Promise<Outcome<GenerateResult & { events: GenerateEvent[] }>> {
-  return await page.evaluate(async (asked): Promise<Outcome<GenerateResult & { events: GenerateEvent[] }>> => {
+export type Answer = GenerateResult & {
+  events: GenerateEvent[];
+  /** From the cancel to the answer's end. */
+  cancelMilliseconds?: number;
+};
+
+/** Greedy, 8 tokens, unless said otherwise. */
+export async function generate(page: Page, turn: Turn): Promise<Outcome<Answer>> {
+  return await page.evaluate(async (turn): Promise<Outcome<Answer>> => {
+    const taskId = `answer ${Math.random()}`;
     const events: GenerateEvent[] = [];
+    const kindOf = (event: GenerateEvent) => (event.type === "progress" ? event.stage : event.type);
+    let cancelled = 0;
     const onEvent = tabtune.callback((event: GenerateEvent) => {
       events.push(event);
-      if (event.type === "text" && events.filter(({ type }) => type === "text").length === asked.loseDeviceAfter)
+      const count = (kind: string) => events.filter((e) => kindOf(e) === kind).length;
+      if (event.type === "text" && count("text") === turn.loseDeviceAfter)
         void (tabtune.engine as unknown as { debugLoseDevice(): Promise<void> }).debugLoseDevice();
+      if (!cancelled && turn.cancelAfter && count(turn.cancelAfter.kind) >= turn.cancelAfter.count) {
+        cancelled = performance.now();
+        void tabtune.engine.cancel(taskId);
+      }
     });
     const pictures = await Promise.all(
-      (asked.pictures ?? []).map(async (url) => ({
-        id: `${url} ${asked.maxPixels}`,
+      turn.pictures.map(async ({ url, ...picture }) => ({
+        ...picture,
         name: url.split("/").at(-1)!,
         blob: await (await fetch(url)).blob(),
-        ...(asked.maxPixels ? { maxPixels: asked.maxPixels } : {}),
       })),
     );
     const sampling: Sampling = {
@@ -79,16 +94,33 @@ export async function ask(page: Page, asked: Asked): Promise<Outcome<GenerateRes
       seed: 0,
       maxTokens: 8,
       stop: [],
-      ...asked.sampling,
+      ...turn.sampling,
     };
-    const parts = [
-      ...pictures.map(({ id }) => ({ type: "image" as const, pictureId: id })),
-      { type: "text" as const, text: asked.question },
-    ];
-    const request = { messages: [{ role: "user" as const, parts }], pictures, sampling };
-    return await tabtune.engine.generate(request, `ask ${asked.question}`, onEvent).then(
-      (result) => ({ value: { ...result, events } }),
+    return await tabtune.engine.generate({ messages: turn.messages, pictures, sampling }, taskId, onEvent).then(
+      (result) => ({
+        value: { ...result, events, ...(cancelled ? { cancelMilliseconds: performance.now() - cancelled } : {}) },
+      }),
       (error: Error) => ({ error: error.name, message: error.message }),
     );
-  }, asked);
+  }, turn);
+}
+
+export interface Asked extends Pick<Turn, "sampling" | "loseDeviceAfter"> {
+  question: string;
+  /** Addresses of pictures to show before the question. */
+  pictures?: string[];
+  maxPixels?: number;
+}
+
+/** One question without a history. */
+export async function ask(
+  page: Page,
+  { question, pictures = [], maxPixels, ...rest }: Asked,
+): Promise<Outcome<Answer>> {
+  const shown = pictures.map((url) => ({ id: `${url} ${maxPixels}`, url, ...(maxPixels ? { maxPixels } : {}) }));
+  const parts = [
+    ...shown.map(({ id }) => ({ type: "image" as const, pictureId: id })),
+    { type: "text" as const, text: question },
+  ];
+  return await generate(page, { messages: [{ role: "user", parts }], pictures: shown, ...rest });
 }

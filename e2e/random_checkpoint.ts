@@ -29,6 +29,8 @@ export interface Style {
   dtype?: WeightDtype;
   /** Weight files. */
   files?: number;
+  /** The most likely token is always a printable character (the head's other rows are zero): for an untied head. */
+  isPrintable?: boolean;
   /** `rope_parameters` and `processor_config.json`, as transformers 5 writes them. */
   isNew?: boolean;
 }
@@ -54,7 +56,7 @@ export class RandomCheckpoint {
   #files: { path: string; data: string | Uint8Array<ArrayBuffer> }[] = [];
   #dtype: WeightDtype;
 
-  constructor(shape: Shape, { dtype = "BF16", files = 1, isNew = false }: Style = {}) {
+  constructor(shape: Shape, { dtype = "BF16", files = 1, isNew = false, isPrintable = false }: Style = {}) {
     this.#dtype = dtype;
     const config = configText(shape, isNew);
     this.config = parseConfig(config);
@@ -65,7 +67,7 @@ export class RandomCheckpoint {
     else this.#add("preprocessor_config.json", JSON.stringify(sizes));
     if (isNew) this.#add("chat_template.jinja", SIMPLE_TEMPLATE);
     else this.#add("chat_template.json", JSON.stringify({ chat_template: SIMPLE_TEMPLATE }));
-    this.#writeWeights(shape, files);
+    this.#writeWeights(shape, files, isPrintable);
     mkdirSync(this.folder, { recursive: true });
     for (const { path, data } of this.#files) writeFileSync(join(this.folder, path), data);
   }
@@ -81,12 +83,16 @@ export class RandomCheckpoint {
     this.#files.push({ path, data });
   }
 
-  #writeWeights(shape: Shape, files: number): void {
+  #writeWeights(shape: Shape, files: number, isPrintable: boolean): void {
     const random = normal(7);
     const tensors = (tensorList(shape) as [string, number[], number][]).map(([name, dims, centre]) => {
       const size = dims.reduce((a, b) => a * b, 1);
       const spread = dims.length > 1 ? (name.includes("embed") ? 3 : 1) / Math.sqrt(size / dims[0]!) : 0.1;
-      const values = Array.from({ length: size }, () => centre + spread * random());
+      const isZero = (i: number) => {
+        const id = Math.floor(i / shape.hidden);
+        return isPrintable && name === "lm_head.weight" && (id < 32 || id > 126);
+      };
+      const values = Array.from({ length: size }, (_, i) => (isZero(i) ? 0 : centre + spread * random()));
       return { name, dtype: this.#dtype, shape: dims, bytes: toBytes(values, this.#dtype) };
     });
     if (files === 1) {

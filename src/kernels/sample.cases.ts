@@ -32,9 +32,9 @@ function gumbel(seed: number, step: number, id: number): number {
 
 /**
  * The draw in float64, in transformers' order. `margin` tells how far the winner is ahead and how clear every cut is:
- * a case is only fair when no rounding of f32 can turn it.
+ * a case is only fair when no rounding of f32 can turn it. @internal
  */
-function referencePick(logits: ArrayLike<number>, seen: ArrayLike<number>, s: SampleSettings, step: number) {
+export function referencePick(logits: ArrayLike<number>, seen: ArrayLike<number>, s: SampleSettings, step: number) {
   const l = Array.from({ length: s.limit }, (_, i) => {
     let v = logits[i]!;
     if (seen[i]! & 1) v = v < 0 ? v * s.repetitionPenalty : v / s.repetitionPenalty;
@@ -104,6 +104,34 @@ function build(bench: Bench, vocab: number, settings: SampleSettings): BuiltCase
   };
 }
 
+/** Steps 0 to `steps` of one generation from the same logits: each step draws with numbers of its own. */
+function buildRow(bench: Bench, vocab: number, steps: number): BuiltCase {
+  const s = { ...plain, limit: vocab };
+  const none = new Uint32Array(vocab);
+  let logits: Float32Array<ArrayBuffer>;
+  let picks: ReturnType<typeof referencePick>[];
+  do {
+    s.seed++;
+    logits = bench.values(vocab, 2);
+    picks = Array.from({ length: steps }, (_, step) => referencePick(logits, none, s, step));
+  } while (picks.some(({ margin }) => margin < 1e-5));
+  const state = {
+    settings: bench.upload(packSampleSettings(s)),
+    logits: bench.upload(logits),
+    seen: bench.upload(none),
+    token: bench.empty(1),
+    positions: bench.upload(new Uint32Array(4)),
+    control: bench.upload(new Uint32Array(2)),
+    ring: bench.empty(steps),
+  };
+  return {
+    record: (program) => {
+      for (let i = 0; i < steps; i++) sample(program, state, vocab);
+    },
+    outputs: [{ name: "ring", slice: state.ring, expected: Float64Array.from(picks, ({ pick }) => pick), type: "u32" }],
+  };
+}
+
 const cases: [name: string, vocab: number, settings: Partial<SampleSettings>][] = [
   ["greedy", 4032, { temperature: 0 }],
   ["greedy, penalties", 1000, { temperature: 0, repetitionPenalty: 1.3, presencePenalty: 1.5 }],
@@ -123,11 +151,14 @@ const cases: [name: string, vocab: number, settings: Partial<SampleSettings>][] 
   ["ends the turn", 300, { temperature: 0, ends: Array.from({ length: 8 }, (_, i) => i) }],
 ];
 
-export const sampleCases: KernelCase[] = cases.map(([name, vocab, overrides]) => ({
-  kernel: "sample",
-  shape: `${name}, ${vocab} tokens`,
-  tolerance: 0,
-  bytes: vocab * 8,
-  flops: vocab * 4,
-  build: (bench) => build(bench, vocab, { ...plain, limit: vocab, ...overrides }),
-}));
+function caseOf(name: string, vocab: number, draws: number, build: KernelCase["build"]): KernelCase {
+  const cost = { bytes: vocab * 8 * draws, flops: vocab * 4 * draws };
+  return { kernel: "sample", shape: `${name}, ${vocab} tokens`, tolerance: 0, ...cost, build };
+}
+
+export const sampleCases: KernelCase[] = [
+  ...cases.map(([name, vocab, overrides]) =>
+    caseOf(name, vocab, 1, (bench) => build(bench, vocab, { ...plain, limit: vocab, ...overrides })),
+  ),
+  caseOf("100 draws", 40, 100, (bench) => buildRow(bench, 40, 100)),
+];
