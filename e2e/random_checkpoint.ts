@@ -109,10 +109,17 @@ export class RandomCheckpoint {
     this.#add("model.safetensors.index.json", JSON.stringify({ weight_map: map }));
   }
 
+  /** The same files without a folder. */
+  get files(): BlobFileSet {
+    return new BlobFileSet(
+      "random",
+      this.#files.map(({ path, data }) => ({ path, file: new Blob([data]) })),
+    );
+  }
+
   /** The weights that the GPU holds after an import in a scheme, by their names in the checkpoint. */
   async weights(scheme: "bf16" | "q4a32" | "q4a64"): Promise<ReferenceWeights> {
-    const blobs = this.#files.map(({ path, data }) => ({ path, file: new Blob([data]) }));
-    const checkpoint = await openCheckpoint(new BlobFileSet("random", blobs));
+    const checkpoint = await openCheckpoint(this.files);
     const out = new Map<string, { shape: number[]; data: Float32Array }>();
     for (const slot of weightSlots(this.config, checkpoint, scheme)) {
       for (const { tensor, rows } of slot.sources) {

@@ -41,7 +41,7 @@ export interface ImportPlan {
   /** Bytes of an earlier, interrupted import that need not be read again. */
   bytesAlreadyStored: number;
   quotaFree: number;
-  /** Estimated GPU bytes for weights, and for the KV cache at `contextLength`. */
+  /** Estimated GPU bytes for weights, and for everything else with a KV cache of `contextLength`. */
   gpuWeightBytes: number;
   gpuCacheBytes: number;
   contextLength: number;

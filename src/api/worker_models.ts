@@ -90,7 +90,7 @@ export async function planOf(
     bytesAlreadyStored: job.bytesAlreadyStored,
     quotaFree: job.quotaFree,
     gpuWeightBytes: gpuWeightBytes(job.manifest.slots),
-    gpuCacheBytes: memory.cacheBytes + memory.activationBytes,
+    gpuCacheBytes: memory.cacheBytes + memory.activationBytes + memory.visionBytes,
     contextLength: memory.capacity,
     ...(job.manifest.licence ? { licence: job.manifest.licence } : {}),
     warnings: job.warnings,

@@ -1,11 +1,12 @@
-import { isError, TabTuneError } from "../errors.ts";
+import { TabTuneError } from "../errors.ts";
 import type { ModelManifest } from "../formats/index.ts";
 import type { Gpu } from "../gpu/index.ts";
 import { type CacheType, quickCheck } from "../kernels/index.ts";
-import { GpuWeights, maxPatches, parseConfig, Qwen3VL, type Qwen3VLConfig } from "../models/index.ts";
+import { GpuWeights, maxPatches, parseConfig, type Qwen3VL, type Qwen3VLConfig } from "../models/index.ts";
 import { ChatFormat } from "./chat_format.ts";
+import { fitCache } from "./fit_cache.ts";
 import type { LoadedShard } from "./import_types.ts";
-import { longestContext, type MemoryPlan, planMemory } from "./memory.ts";
+import { longestContext, planMemory } from "./memory.ts";
 import { Session } from "./session.ts";
 
 export interface EngineOptions {
@@ -60,7 +61,8 @@ export class Engine {
   ): Promise<Engine> {
     const config = parseConfig(manifest.config);
     const chat = ChatFormat.from(manifest.texts, config);
-    const { notes, failures } = await quickCheck(gpu);
+    const { notes: found, failures } = await quickCheck(gpu);
+    const notes = [...found];
     if (failures.length > 0) {
       const list = failures.map((f) => `${f.kernel} ${f.shape}`).join("; ");
       throw new TabTuneError(
@@ -82,10 +84,15 @@ export class Engine {
         options.onProgress?.(done, manifest.bytesTotal);
       }
       const { model, used } = await fitCache(gpu, config, weights, plan);
-      if (used.capacity < plan.capacity) {
-        notes.push(
-          `The context is ${used.capacity} tokens: the cache for ${plan.capacity} did not fit this GPU's memory.`,
-        );
+      const asked = options.contextLength ?? plan.capacity;
+      if (used.capacity < asked) {
+        const why =
+          used.capacity < plan.capacity
+            ? `the cache for ${plan.capacity}, with room for pictures, did not fit this GPU's memory`
+            : plan.capacity < config.text.maxPositionEmbeddings
+              ? "this device binds no larger buffers"
+              : "the model knows no more positions";
+        notes.push(`The context is ${used.capacity} tokens, not ${asked}: ${why}.`);
       }
       plan = used;
       const { patchSize } = config.vision;
@@ -104,17 +111,5 @@ export class Engine {
   free(): void {
     this.session.free();
     this.model.free();
-  }
-}
-
-async function fitCache(gpu: Gpu, config: Qwen3VLConfig, weights: GpuWeights, plan: MemoryPlan) {
-  let used = plan;
-  for (;;) {
-    try {
-      return { model: await Qwen3VL.create(gpu, config, weights, used), used };
-    } catch (error) {
-      if (!isError(error, "OutOfMemory") || used.capacity <= 512) throw error;
-      used = planMemory(gpu, config, { contextLength: used.capacity / 2, cacheType: plan.cacheType });
-    }
   }
 }

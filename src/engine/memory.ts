@@ -1,7 +1,7 @@
 import { TabTuneError } from "../errors.ts";
 import type { Gpu } from "../gpu/index.ts";
 import { type CacheType, DECODE_SLICE } from "../kernels/index.ts";
-import { activationBytes, cacheBytes, type Qwen3VLConfig } from "../models/index.ts";
+import { activationBytes, cacheBytes, maxPatches, type Qwen3VLConfig, VISION_CHUNK } from "../models/index.ts";
 
 /** Tokens of one prefill chunk. */
 const MAX_ROWS = 512;
@@ -14,6 +14,25 @@ export interface MemoryPlan {
   cacheType: CacheType;
   cacheBytes: number;
   activationBytes: number;
+  /** What encoding one picture of PLANNED_PIXELS needs, its features included. */
+  visionBytes: number;
+}
+
+/** A picture of this area must fit beside the cache; larger ones are tried when they come. */
+const PLANNED_PIXELS = 1280 * 1280;
+
+/** GPU bytes of encoding one square picture of so many patches, as the vision tower allocates them. @internal */
+export function visionBytes({ vision }: Qwen3VLConfig, patches: number): number {
+  const v = vision.hiddenSize;
+  const merge = vision.spatialMergeSize ** 2;
+  const pixels = vision.inChannels * vision.temporalPatchSize * vision.patchSize ** 2;
+  // Position, segment, corners and weights of the interpolation; the trunk, q, k, v and what attention makes of them.
+  const perPatch = pixels + 4 + 2 + 4 + 4 + 5 * v;
+  const chunk = Math.min(VISION_CHUNK, patches);
+  const perChunkRow = v + Math.max(3 * v, vision.intermediateSize) + v;
+  const table = (Math.sqrt(patches) * v) / vision.numHeads;
+  const features = ((1 + vision.deepstackVisualIndexes.length) * patches * vision.outHiddenSize) / merge;
+  return 4 * Math.ceil(patches * perPatch + chunk * perChunkRow + table + features);
 }
 
 /** Longest context whose largest single buffers this device can bind. */
@@ -50,5 +69,6 @@ export function planMemory(
     cacheType,
     cacheBytes: cacheBytes(config.text, capacity, cacheType),
     activationBytes: activationBytes(config.text, { capacity, maxRows, cacheType }),
+    visionBytes: visionBytes(config, Math.min(maxPatches(gpu, config), PLANNED_PIXELS / config.vision.patchSize ** 2)),
   };
 }

@@ -34,6 +34,8 @@ const IN_FLIGHT = 3;
 /** A submit of several tokens should take about this long. */
 const BATCH_MILLISECONDS = 30;
 const MAX_BATCH = 8;
+/** All submits under way together: what is left of the 200 ms in which a cancel must be seen goes to reading back. */
+const WAITING_MILLISECONDS = 120;
 
 /** Bytes of picture features that stay on the GPU between turns. */
 const FEATURE_BUDGET = 512 * 2 ** 20;
@@ -218,7 +220,7 @@ export class Session {
     submit(1, true);
     for (;;) {
       // Keep the queue filled while something may still come: token loop and read-back overlap.
-      while (finish === undefined && pending.length < IN_FLIGHT && submitted < room && read > 0) {
+      while (finish === undefined && pending.length < this.#inFlight() && submitted < room && read > 0) {
         submit(Math.min(this.#batch(), room - submitted), false);
       }
       const next = pending.shift();
@@ -252,6 +254,12 @@ export class Session {
     // Every picked token but the last has been run and is in the cache.
     this.#cached = [...this.#cached.slice(0, promptLength), ...generated.slice(base, base + Math.max(0, read - 1))];
     return finish ?? "length";
+  }
+
+  /** On a slow device fewer submits wait, since a cancel has to wait for them. */
+  #inFlight(): number {
+    const submits = Math.floor(WAITING_MILLISECONDS / (this.#batch() * this.#milliseconds));
+    return Math.max(1, Math.min(IN_FLIGHT, submits));
   }
 
   #batch(): number {

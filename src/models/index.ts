@@ -6,5 +6,5 @@ export { expandPrompt, imageSize, prepareImage, prepareVideo } from "./qwen3_vl/
 export { type ProcessorConfig, parseGenerationConfig, parseProcessorConfig } from "./qwen3_vl/processor_config.ts";
 export { Qwen3VL } from "./qwen3_vl/qwen3_vl.ts";
 export type { LoraSettings } from "./qwen3_vl/trainable.ts";
-export { type Grid, type ImageFeatures, maxPatches } from "./qwen3_vl/vision.ts";
+export { type Grid, type ImageFeatures, maxPatches, VISION_CHUNK } from "./qwen3_vl/vision.ts";
 export { GpuWeights, gpuWeightBytes, weightSlots } from "./qwen3_vl/weights.ts";

@@ -20,7 +20,7 @@ export type Grid = readonly [t: number, h: number, w: number];
 
 const EPS = 1e-6;
 /** Patches whose QKV and MLP rows are in memory at one time. A multiple of 64 and of 4. */
-const CHUNK = 1024;
+export const VISION_CHUNK = 1024;
 
 /** Largest number of patches that the tower can encode in one go on this device. */
 export function maxPatches(gpu: Gpu, config: Qwen3VLConfig): number {
@@ -134,7 +134,7 @@ export class VisionTower {
     const v = vision.hiddenSize;
     const d = v / vision.numHeads;
     const merge = vision.spatialMergeSize ** 2;
-    const chunk = Math.min(CHUNK, patches);
+    const chunk = Math.min(VISION_CHUNK, patches);
     const scratch = (label: string, count: number) => keep(this.#gpu.storage("vision workspace", label, count * 4));
     const x = scratch("trunk", patches * v);
     const [q, k, val, att] = ["q", "k", "v", "attention"].map((label) => scratch(label, patches * v)) as [

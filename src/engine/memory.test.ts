@@ -1,0 +1,104 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { RandomCheckpoint } from "../../e2e/random_checkpoint.ts";
+import { configOf, PRESETS } from "../../scripts/write_random_checkpoint.mjs";
+import { TabTuneError } from "../errors.ts";
+import { openCheckpoint } from "../formats/index.ts";
+import { Gpu } from "../gpu/index.ts";
+import { GpuWeights, parseConfig, weightSlots } from "../models/index.ts";
+import { fitCache } from "./fit_cache.ts";
+import { longestContext, planMemory, visionBytes } from "./memory.ts";
+
+/** Dawn without a GPU: it allocates, but computes nothing. */
+async function dawn(): Promise<GPU | undefined> {
+  try {
+    const { create, globals } = await import("webgpu");
+    Object.assign(globalThis, globals);
+    const gpu = create(["backend=null"]);
+    // Dawn crashes once this object is collected while its devices live.
+    Object.assign(globalThis, { dawnForMemoryTests: gpu });
+    return gpu;
+  } catch {
+    return undefined;
+  }
+}
+const entry = await dawn();
+
+describe.skipIf(!entry)("memory (skipped where the package webgpu has no binary)", () => {
+  const checkpoint = new RandomCheckpoint({
+    ...{ layers: 3, hidden: 256, heads: 4, kvHeads: 2, headDim: 64, ffn: 512, tied: true, vocabulary: 1000 },
+    vision: { depth: 2, hidden: 128, heads: 2, ffn: 256, taps: [0, 1], positions: 64 },
+  });
+  const { config } = checkpoint;
+  let gpu: Gpu;
+  let weights: GpuWeights;
+
+  beforeAll(async () => {
+    gpu = await Gpu.open({ gpu: entry!, defaultLimits: true });
+    weights = await GpuWeights.allocate(gpu, weightSlots(config, await openCheckpoint(checkpoint.files), "q4a32"));
+  });
+  afterAll(() => {
+    checkpoint.remove();
+    gpu?.close();
+  });
+  const within = (found: number, planned: number) => {
+    expect(planned).toBeGreaterThanOrEqual(0.98 * found);
+    expect(planned).toBeLessThanOrEqual(1.05 * found);
+  };
+
+  it("is planned as it is then allocated", async () => {
+    const plan = planMemory(gpu, config, { contextLength: 4096 });
+    const { model, used } = await fitCache(gpu, config, weights, plan);
+    expect(used).toEqual(plan);
+    const ledger = gpu.ledger.byOwner();
+    expect(ledger["KV cache"]).toBe(plan.cacheBytes);
+    within(ledger.activations! + ledger.sampling!, plan.activationBytes);
+    expect(ledger["vision workspace"]).toBeUndefined();
+
+    const side = 48;
+    let encoding: Record<string, number> = {};
+    const tap = () => {
+      encoding = gpu.ledger.byOwner();
+    };
+    const pixels = new Float32Array(side * side * 1536);
+    await model.vision.encode(pixels, [1, side, side], { tap });
+    within(encoding["vision workspace"]! + encoding["image features"]!, visionBytes(config, side * side));
+    model.language.free();
+  });
+
+  it("that does not suffice for the cache and a picture halves the context, and all of a failed try is given back", async () => {
+    const plan = planMemory(gpu, config, { contextLength: 8192 });
+    const before = gpu.ledger.total;
+    const room = before + plan.cacheBytes / 2 + plan.activationBytes + plan.visionBytes;
+    const { allocating } = gpu;
+    gpu.allocating = async (what, allocate) => {
+      const result = await allocating.call(gpu, what, allocate);
+      if (gpu.ledger.total <= room) return result as never;
+      for (const slice of Array.isArray(result) ? result : []) gpu.free(slice);
+      throw new TabTuneError("OutOfMemory", "planted");
+    };
+    const { model, used } = await fitCache(gpu, config, weights, plan);
+    expect(used.capacity).toBe(4096);
+    expect(model.language.capacity).toBe(4096);
+    model.language.free();
+    expect(gpu.ledger.total).toBe(before);
+
+    gpu.allocating = async () => {
+      throw new TabTuneError("OutOfMemory", "planted");
+    };
+    await expect(fitCache(gpu, config, weights, plan)).rejects.toMatchObject({ name: "OutOfMemory" });
+    expect(gpu.ledger.total).toBe(before);
+    gpu.allocating = allocating;
+  });
+
+  it("lets the context grow to the model's maximum or the device's bindings, whichever is less", () => {
+    const large = parseConfig(configOf(PRESETS["4b"]));
+    // 128 MiB for 8 kv heads of 128 in f16, 2 KiB a token.
+    expect(longestContext(gpu, large, "f16")).toBe(65536);
+    expect(longestContext(gpu, large, "f32")).toBe(32768);
+    expect(planMemory(gpu, large, { contextLength: 1 << 20 }).capacity).toBe(65536);
+    expect(planMemory(gpu, config, { contextLength: 1 << 20 }).capacity).toBe(262144);
+    expect(planMemory(gpu, large, {}).capacity).toBe(8192);
+    // 36 layers × 2 × 8 × 128 × 2 bytes a token.
+    expect(planMemory(gpu, large, {}).cacheBytes).toBe(8192 * 147456);
+  });
+});
