@@ -15,6 +15,11 @@ interface Copy {
   bytes: number;
 }
 
+interface Clear {
+  clear: Slice;
+  bytes: number;
+}
+
 /** How a dispatch is described: parameters are the words of its uniform struct, `work` is its cost in FLOPs. */
 export interface DispatchSpec {
   params: number[];
@@ -47,7 +52,7 @@ export function f32(value: number): number {
 export class Program {
   readonly gpu: Gpu;
   readonly label: string;
-  #steps: (Dispatch | Copy)[] = [];
+  #steps: (Dispatch | Copy | Clear)[] = [];
   #pages: { uniform: GPUBuffer; words: Uint32Array<ArrayBuffer> }[] = [];
   #count = 0;
 
@@ -96,6 +101,11 @@ export class Program {
     this.#steps.push({ from, to, bytes });
   }
 
+  /** Fills the first `bytes` of a slice with zeros. */
+  clear(target: Slice, bytes = target.size): void {
+    this.#steps.push({ clear: target, bytes });
+  }
+
   /** Uploads the parameters. Call once after recording. */
   seal(): this {
     for (const { uniform, words } of this.#pages) this.gpu.device.queue.writeBuffer(uniform, 0, words);
@@ -122,7 +132,8 @@ export class Program {
       } else {
         pass?.end();
         pass = undefined;
-        encoder.copyBufferToBuffer(step.from.buffer, step.from.offset, step.to.buffer, step.to.offset, step.bytes);
+        if ("clear" in step) encoder.clearBuffer(step.clear.buffer, step.clear.offset, step.bytes);
+        else encoder.copyBufferToBuffer(step.from.buffer, step.from.offset, step.to.buffer, step.to.offset, step.bytes);
       }
     }
     pass?.end();

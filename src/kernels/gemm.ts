@@ -46,9 +46,10 @@ function plan(m: number, n: number, k: number) {
   return { tm, tn, kSlice, slices: Math.ceil(k / kSlice) };
 }
 
-/** Bytes of the scratch with which a product of this shape runs split. */
+/** Bytes of the scratch with which products of this shape, of up to m rows, run split. */
 export function gemmScratchBytes(m: number, n: number, k: number): number {
-  return 4 * m * n * plan(m, n, k).slices;
+  const { tm, tn } = plan(m, n, k);
+  return 4 * Math.min(m * n * Math.ceil(k / 256), tm * tn * GROUPS);
 }
 
 /** Records C = scale · op(A) · op(B), or C +=, in f32. Made for LoRA, whose factors have one short side. */

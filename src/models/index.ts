@@ -6,5 +6,6 @@ export { expandPrompt, imageSize, prepareImage, prepareVideo } from "./qwen3_vl/
 export { type ProcessorConfig, parseGenerationConfig, parseProcessorConfig } from "./qwen3_vl/processor_config.ts";
 export { Qwen3VL } from "./qwen3_vl/qwen3_vl.ts";
 export type { LoraSettings } from "./qwen3_vl/trainable.ts";
-export { type Grid, type ImageFeatures, maxPatches, VISION_CHUNK } from "./qwen3_vl/vision.ts";
+export { type ImageFeatures, maxPatches, VISION_CHUNK } from "./qwen3_vl/vision.ts";
+export type { Grid } from "./qwen3_vl/vision_inputs.ts";
 export { GpuWeights, gpuWeightBytes, weightSlots } from "./qwen3_vl/weights.ts";

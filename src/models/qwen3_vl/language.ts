@@ -246,7 +246,7 @@ export class LanguageModel {
     const norm = { rows, c: text.hiddenSize, eps: text.rmsNormEps };
     const [k, v] = [this.#keys[i]!, this.#values[i]!];
     rmsNorm(program, b.x, w.vector(`${layer}input_norm`), b.n, norm);
-    matmul(program, { x: b.n, y: b.qkv, m: rows, weight: w.matrix(`${layer}qkv`) });
+    w.linear(`${layer}qkv`).forward(program, { x: b.n, y: b.qkv, m: rows });
     rope(program, {
       ...this.#heads(),
       qkv: b.qkv,
@@ -261,11 +261,11 @@ export class LanguageModel {
       sections: text.mropeSection,
     });
     attend(k, v);
-    matmul(program, { x: b.att, y: b.x, m: rows, weight: w.matrix(`${layer}o`), accumulate: true });
+    w.linear(`${layer}o`).forward(program, { x: b.att, y: b.x, m: rows, accumulate: true });
     rmsNorm(program, b.x, w.vector(`${layer}post_norm`), b.n, norm);
-    matmul(program, { x: b.n, y: b.gu, m: rows, weight: w.matrix(`${layer}gate_up`) });
+    w.linear(`${layer}gate_up`).forward(program, { x: b.n, y: b.gu, m: rows });
     swiglu(program, b.gu, b.act, { rows, n: text.intermediateSize });
-    matmul(program, { x: b.act, y: b.x, m: rows, weight: w.matrix(`${layer}down`), accumulate: true });
+    w.linear(`${layer}down`).forward(program, { x: b.act, y: b.x, m: rows, accumulate: true });
   }
 
   #logits(program: Program, x: Slice, rows: number, y: Slice): void {

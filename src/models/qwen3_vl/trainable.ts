@@ -1,5 +1,6 @@
 import type { Slice } from "../../gpu/index.ts";
-import type { Grid, ImageFeatures } from "./vision.ts";
+import type { ImageFeatures } from "./vision.ts";
+import type { Grid } from "./vision_inputs.ts";
 
 /**
  * What a trainer sees of a model. The model knows how a micro-batch becomes gradients and how gradients become a step;

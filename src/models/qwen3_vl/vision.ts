@@ -1,7 +1,7 @@
 import { type Gpu, Program, type Slice } from "../../gpu/index.ts";
-import { attention, interpolate, layerNorm, matmul, rope } from "../../kernels/index.ts";
+import { attention, interpolate, layerNorm, rope } from "../../kernels/index.ts";
 import type { Qwen3VLConfig } from "./config.ts";
-import { interpolationTaps, ropeTable, visionPositions } from "./positions.ts";
+import { type Grid, VISION_EPS, type VisionInputs, visionInputs } from "./vision_inputs.ts";
 import type { GpuWeights } from "./weights.ts";
 
 /** A look at an intermediate result, for parity runs: it may record copies. */
@@ -15,10 +15,6 @@ export interface ImageFeatures {
   bytes: number;
 }
 
-/** One picture is [1, gh, gw] patches; a video has several temporal groups of the same size. */
-export type Grid = readonly [t: number, h: number, w: number];
-
-const EPS = 1e-6;
 /** Patches whose QKV and MLP rows are in memory at one time. A multiple of 64 and of 4. */
 export const VISION_CHUNK = 1024;
 
@@ -69,7 +65,9 @@ export class VisionTower {
         for (let i = 0; i <= taps; i++) {
           features.push(gpu.storage("image features", "image features", tokens * vision.outHiddenSize * 4));
         }
-        const inputs = this.#inputs(keep, pixels, grid);
+        const inputs = visionInputs(vision, pixels, [grid], (label, data) =>
+          keep(gpu.upload("vision workspace", label, data)),
+        );
         this.#record(program, keep, inputs, patches, grid[1] * grid[2], features, options.tap);
       });
       await program.seal().run(options.signal, options.onProgress);
@@ -83,47 +81,10 @@ export class VisionTower {
     }
   }
 
-  /** Uploads pixels, positions, segments and interpolation taps; everything trigonometric comes from the CPU. */
-  #inputs(keep: (s: Slice) => Slice, pixels: Float32Array<ArrayBuffer>, grid: Grid) {
-    const gpu = this.#gpu;
-    const { vision } = this.#config;
-    const [t, gh, gw] = grid;
-    const segment = gh * gw;
-    const upload = (label: string, data: Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>) =>
-      keep(gpu.upload("vision workspace", label, data));
-    const rowCol = visionPositions(gh, gw, vision.spatialMergeSize);
-    const positions = new Uint32Array(t * segment * 4);
-    const ranges = new Uint32Array(t * segment * 2);
-    for (let i = 0; i < t * segment; i++) {
-      const group = Math.floor(i / segment);
-      positions.set([rowCol[2 * (i % segment)]!, rowCol[2 * (i % segment) + 1]!, 0, i], 4 * i);
-      ranges.set([group * segment, (group + 1) * segment], 2 * i);
-    }
-    const { index, weight } = interpolationTaps(
-      gh,
-      gw,
-      Math.sqrt(vision.numPositionEmbeddings),
-      vision.spatialMergeSize,
-    );
-    const repeat = <A extends Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>>(array: A, out: A): A => {
-      for (let g = 0; g < t; g++) out.set(array, g * array.length);
-      return out;
-    };
-    const d = vision.hiddenSize / vision.numHeads;
-    return {
-      pixels: upload("pixels", pixels),
-      positions: upload("positions", positions),
-      ranges: upload("segments", ranges),
-      index: upload("position index", repeat(index, new Uint32Array(index.length * t))),
-      weight: upload("position weight", repeat(weight, new Float32Array(weight.length * t))),
-      table: upload("rotary table", ropeTable(Math.max(gh, gw), d, vision.ropeTheta, d / 4)),
-    };
-  }
-
   #record(
     program: Program,
     keep: (s: Slice) => Slice,
-    input: Record<"pixels" | "positions" | "ranges" | "index" | "weight" | "table", Slice>,
+    input: VisionInputs,
     patches: number,
     segment: number,
     features: Slice[],
@@ -159,37 +120,30 @@ export class VisionTower {
       const [weight, bias] = [w.vector(`${prefix}norm`), w.vector(`${prefix}norm.bias`)];
       eachChunk((row0, rows) => {
         // The final merger norms each patch, the DeepStack mergers the four patches of a token together.
-        const shape = post ? { rows: rows / merge, c: v * merge, eps: EPS } : { rows, c: v, eps: EPS };
+        const shape = post ? { rows: rows / merge, c: v * merge, eps: VISION_EPS } : { rows, c: v, eps: VISION_EPS };
         layerNorm(program, rowsOf(x, row0, v), weight, bias, n, shape);
         const m = rows / merge;
-        const fc1 = { weight: w.matrix(`${prefix}fc1`), bias: w.vector(`${prefix}fc1.bias`) };
-        matmul(program, { x: n, y: merged, m, ...fc1, activation: "gelu_erf" });
+        w.linear(`${prefix}fc1`).forward(program, { x: n, y: merged, m, activation: "gelu_erf" });
         const y = rowsOf(out, row0 / merge, vision.outHiddenSize);
-        matmul(program, { x: merged, y, m, weight: w.matrix(`${prefix}fc2`), bias: w.vector(`${prefix}fc2.bias`) });
+        w.linear(`${prefix}fc2`).forward(program, { x: merged, y, m });
       });
       tap?.(program, "merged", out, patches / merge, vision.outHiddenSize);
     };
 
-    matmul(program, {
-      x: input.pixels,
-      y: x,
-      m: patches,
-      weight: w.matrix("vision.patch"),
-      bias: w.vector("vision.patch.bias"),
-    });
+    w.linear("vision.patch").forward(program, { x: input.pixels, y: x, m: patches });
     interpolate(program, w.vector("vision.positions"), input.index, input.weight, x, { rows: patches, c: v });
     for (let i = 0; i < vision.depth; i++) {
       const block = `vision.blocks.${i}.`;
-      const linear = (name: string) => ({ weight: w.matrix(block + name), bias: w.vector(`${block}${name}.bias`) });
+      const linear = (name: string) => w.linear(block + name);
       const normed = (name: string, row0: number, rows: number) =>
         layerNorm(program, rowsOf(x, row0, v), w.vector(block + name), w.vector(`${block}${name}.bias`), n, {
           rows,
           c: v,
-          eps: EPS,
+          eps: VISION_EPS,
         });
       eachChunk((row0, rows) => {
         normed("norm1", row0, rows);
-        matmul(program, { x: n, y: wide, m: rows, ...linear("qkv") });
+        linear("qkv").forward(program, { x: n, y: wide, m: rows });
         rope(program, {
           qkv: wide,
           tokens: rows,
@@ -219,11 +173,11 @@ export class VisionTower {
         cacheType: "f32",
         keys: segment,
       });
-      matmul(program, { x: att, y: x, m: patches, ...linear("proj"), accumulate: true });
+      linear("proj").forward(program, { x: att, y: x, m: patches, accumulate: true });
       eachChunk((row0, rows) => {
         normed("norm2", row0, rows);
-        matmul(program, { x: n, y: wide, m: rows, ...linear("fc1"), activation: "gelu_tanh" });
-        matmul(program, { x: wide, y: rowsOf(x, row0, v), m: rows, ...linear("fc2"), accumulate: true });
+        linear("fc1").forward(program, { x: n, y: wide, m: rows, activation: "gelu_tanh" });
+        linear("fc2").forward(program, { x: wide, y: rowsOf(x, row0, v), m: rows, accumulate: true });
       });
       tap?.(program, "vision", x, patches, v);
       const j = vision.deepstackVisualIndexes.indexOf(i);

@@ -10,6 +10,7 @@ import {
 import type { Gpu, Slice } from "../../gpu/index.ts";
 import type { Matrix, MatrixBlock } from "../../kernels/index.ts";
 import type { Qwen3VLConfig } from "./config.ts";
+import { Linear } from "./linear.ts";
 
 /** Scheme of the language model's matrices. The vision tower stays bf16, vectors stay f32. */
 export type LinearScheme = Exclude<SlotScheme, "f32">;
@@ -129,6 +130,7 @@ export class GpuWeights {
   #slots: readonly WeightSlot[];
   #matrices = new Map<string, Matrix>();
   #vectors = new Map<string, Slice>();
+  #linears = new Map<string, Linear>();
 
   private constructor(gpu: Gpu, slots: readonly WeightSlot[]) {
     this.#gpu = gpu;
@@ -197,6 +199,24 @@ export class GpuWeights {
     const matrix = this.#matrices.get(name);
     if (!matrix) throw new Error(`no matrix named ${name}`);
     return matrix;
+  }
+
+  /** The layer with this weight, and its bias where there is one: the same object for everybody, so that an adapter is put on once. */
+  linear(name: string): Linear {
+    const known = this.#linears.get(name);
+    if (known) return known;
+    const linear = new Linear(this.matrix(name), this.#vectors.get(`${name}.bias`), this.#linears.size);
+    this.#linears.set(name, linear);
+    return linear;
+  }
+
+  /** Takes off whatever adapter is on. The function that is returned puts it on again. */
+  detachAdapter(): () => void {
+    const worn = [...this.#linears.values()].map((linear) => [linear, linear.lora] as const);
+    for (const [linear] of worn) linear.lora = undefined;
+    return () => {
+      for (const [linear, lora] of worn) linear.lora = lora;
+    };
   }
 
   vector(name: string): Slice {

@@ -1,0 +1,127 @@
+import { TabTuneError } from "../../errors.ts";
+import type { Gpu, Slice } from "../../gpu/index.ts";
+import type { Qwen3VLConfig } from "./config.ts";
+import { type LoraPair, type LoraPairs, type LoraScratch, loraPartialBytes } from "./linear.ts";
+import { type LoraModule, loraModules } from "./lora_modules.ts";
+import type { LoraTensor } from "./trainable.ts";
+import type { GpuWeights } from "./weights.ts";
+
+/** Which layer is adapted, with what rank and scale (alpha / r, or alpha / √r). */
+export interface AdaptedModule {
+  /** As the checkpoint names it, without ".weight". */
+  path: string;
+  r: number;
+  scale: number;
+}
+
+interface Site {
+  slot: string;
+  cols: number;
+  r: number;
+  pairs: LoraPair[];
+  values: Slice;
+  /** Elements. */
+  count: number;
+}
+
+/** Tensors start at multiples of 64 elements, so that any of them can be bound. */
+const align = (elements: number) => Math.ceil(elements / 64) * 64;
+
+/** The LoRA pairs of an adapter on the GPU: one buffer for each matrix that carries some. Not bound to a model until it is put on. */
+export class GpuAdapter {
+  readonly tensors: readonly LoraTensor[];
+  /** Values of each buffer, with their number; padding between tensors is zero and stays zero. */
+  readonly buffers: readonly { values: Slice; count: number }[];
+  #gpu: Gpu;
+  #sites: Site[];
+
+  private constructor(gpu: Gpu, sites: Site[], tensors: LoraTensor[]) {
+    this.#gpu = gpu;
+    this.#sites = sites;
+    this.tensors = tensors;
+    this.buffers = sites.map(({ values, count }) => ({ values, count }));
+  }
+
+  /** All values are zero at first. Throws `BadInput` for a layer that the model does not have, `OutOfMemory`. */
+  static async create(gpu: Gpu, config: Qwen3VLConfig, adapted: readonly AdaptedModule[]): Promise<GpuAdapter> {
+    const all = { languageAttention: true, languageMlp: true, visionAttention: true, visionMlp: true, mergers: true };
+    const modules = new Map(loraModules(config, all).map((module) => [module.path, module]));
+    const bySlot = new Map<string, (AdaptedModule & LoraModule)[]>();
+    for (const wanted of adapted) {
+      const module = modules.get(wanted.path);
+      if (!module) {
+        throw new TabTuneError(
+          "BadInput",
+          `The adapter changes ${wanted.path}, which this model does not have as a linear layer. It was trained for another model.`,
+        );
+      }
+      const there = bySlot.get(module.slot) ?? [];
+      bySlot.set(module.slot, [...there, { ...module, ...wanted }]);
+    }
+    const sites: Site[] = [];
+    const tensors: LoraTensor[] = [];
+    await gpu.allocating("the adapter", () => {
+      for (const [slot, members] of bySlot) {
+        members.sort((a, b) => a.row0 - b.row0);
+        const cols = members[0]!.in;
+        const r = members.reduce((sum, member) => sum + member.r, 0);
+        const buffer = sites.length;
+        let aRow = 0;
+        let end = align(r * cols);
+        const pairs = members.map((m) => {
+          const pair = { row0: m.row0, rows: m.out, r: m.r, scale: m.scale, aRow, b: end };
+          tensors.push({ name: `${m.path}.lora_A.weight`, shape: [m.r, cols], buffer, offset: aRow * cols });
+          tensors.push({ name: `${m.path}.lora_B.weight`, shape: [m.out, m.r], buffer, offset: end });
+          aRow += m.r;
+          end += align(m.out * m.r);
+          return pair;
+        });
+        sites.push({ slot, cols, r, pairs, values: gpu.storage("adapter", slot, end * 4), count: end });
+      }
+    });
+    return new GpuAdapter(gpu, sites, tensors);
+  }
+
+  /** Bytes on the GPU, without scratch. */
+  get bytes(): number {
+    return this.#sites.reduce((sum, { count }) => sum + 4 * count, 0);
+  }
+
+  /** Puts values into one tensor. Throws `BadInput` when their number is not the tensor's. */
+  write(tensor: LoraTensor, values: Float32Array<ArrayBuffer>): void {
+    const size = tensor.shape[0] * tensor.shape[1];
+    if (values.length !== size) {
+      throw new TabTuneError("BadInput", `${tensor.name}: expected ${size} numbers, found ${values.length}.`);
+    }
+    this.#gpu.write(this.buffers[tensor.buffer]!.values, values, tensor.offset * 4);
+  }
+
+  async read(tensor: LoraTensor): Promise<Float32Array<ArrayBuffer>> {
+    const { values } = this.buffers[tensor.buffer]!;
+    return this.#gpu.readFloats(values, tensor.shape[0] * tensor.shape[1], tensor.offset * 4);
+  }
+
+  /** Bytes of the scratch for up to `rows` rows of input. */
+  scratchBytes(rows: number): { u: number; partial: number } {
+    return {
+      u: 4 * rows * Math.max(...this.#sites.map(({ r }) => r)),
+      partial: Math.max(...this.#sites.map((site) => loraPartialBytes(site, site.r, site.pairs, rows))),
+    };
+  }
+
+  /**
+   * Puts the adapter on: from now on what is recorded includes it. What was on before is off.
+   * @param gradients of each buffer, while training
+   */
+  attach(weights: GpuWeights, scratch: LoraScratch, gradients?: readonly Slice[]): void {
+    weights.detachAdapter();
+    this.#sites.forEach(({ slot, r, pairs, values }, i) => {
+      const on: LoraPairs = { pairs, r, values, scratch, ...(gradients ? { gradients: gradients[i]! } : {}) };
+      weights.linear(slot).lora = on;
+    });
+  }
+
+  free(): void {
+    for (const { values } of this.#sites) this.#gpu.free(values);
+  }
+}
