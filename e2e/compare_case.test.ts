@@ -1,7 +1,6 @@
 import { expect, it } from "vitest";
 import type { DebugForward } from "../src/api/debug_protocol.ts";
-import { type CaseReport, compareCase } from "./compare_case.ts";
-import type { Reference } from "./reference.ts";
+import { type CaseReport, type Compared, compareCase } from "./compare_case.ts";
 
 const arrays: Record<string, Float32Array | Int32Array> = {
   pixels: new Float32Array([0.1, -0.2, 0.3, 0.4]),
@@ -11,8 +10,7 @@ const arrays: Record<string, Float32Array | Int32Array> = {
   logits: new Float32Array([-1, 2, 5, 1]),
   positions: new Int32Array([0, 1, 0, 1, 0, 1]),
 };
-const reference: Reference = {
-  folder: "",
+const reference: Compared = {
   cases: {
     one: {
       messages: [],

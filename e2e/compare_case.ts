@@ -4,6 +4,9 @@ import { largestDifference, type Reference, relativeL2, same } from "./reference
 /** Pixel values in normalised units, absolute; the rest relative L2. Issue "Chat", section "How it is proved". */
 const TOLERANCE = { pixelValues: 1e-3, vision: 1e-4, hidden: 1e-4, logits: 1e-4 };
 
+/** The part of a reference that forward passes are compared with. */
+export type Compared = Pick<Reference, "cases" | "array">;
+
 export interface CaseReport {
   case: string;
   pass: boolean;
@@ -24,7 +27,7 @@ export interface CaseReport {
 }
 
 /** Compares one forward pass and its greedy continuation with the reference. */
-export function compareCase(reference: Reference, name: string, got: DebugForward, greedy: number[]): CaseReport {
+export function compareCase(reference: Compared, name: string, got: DebugForward, greedy: number[]): CaseReport {
   const wanted = reference.cases[name]!;
   const tokens = wanted.input_ids.length;
   /** Relative error against an array of which the reference may have kept the last rows only. */

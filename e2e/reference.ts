@@ -23,9 +23,29 @@ export interface ReferenceCase {
   greedy: number[];
 }
 
+/** The training run of cases.json; its factors are `lora0.*`, its first gradients `grad0.*`, its result `lora_final.*`. */
+export interface ReferenceTraining {
+  r: number;
+  alpha: number;
+  steps: number;
+  weight_decay: number;
+  max_grad_norm: number;
+  data: { image: string | null; question: string; answer: string }[];
+  input_ids: number[][];
+  labels: number[][];
+  loss_per_step: number[];
+  grad_norm: number[];
+  lr_per_step: number[];
+  trainable_parameters: number;
+  logits_after: string;
+}
+
 export interface Reference {
   folder: string;
   cases: Record<string, ReferenceCase>;
+  train: ReferenceTraining;
+  /** Names of arrays that begin with a prefix. */
+  names: (prefix: string) => string[];
   /** Throws when there is no such array. */
   array: (name: string) => { shape: number[]; data: Float32Array | Int32Array };
 }
@@ -34,13 +54,15 @@ export interface Reference {
 export function openReference(folder: string): Reference {
   const json = join(folder, "cases.json");
   if (!existsSync(json)) throw new Error(`${json} does not exist: expected a folder written by make_reference.py`);
-  const { cases } = JSON.parse(readFileSync(json, "utf8"));
+  const { cases, train } = JSON.parse(readFileSync(json, "utf8"));
   const file = readFileSync(join(folder, "cases.safetensors"));
   const headerBytes = Number(file.readBigUInt64LE(0));
   const header = JSON.parse(file.toString("utf8", 8, 8 + headerBytes));
   return {
     folder,
     cases,
+    train,
+    names: (prefix) => Object.keys(header).filter((name) => name.startsWith(prefix)),
     array(name) {
       const entry = header[name];
       if (!entry) throw new Error(`cases.safetensors has no array ${name}`);

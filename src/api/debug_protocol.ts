@@ -1,4 +1,5 @@
 import type { Message } from "./protocol.ts";
+import type { TrainSettings } from "./train_protocol.ts";
 
 /** A conversation whose pictures are read from addresses; `prompt` overrides the chat template. */
 export interface DebugRequest {
@@ -28,6 +29,37 @@ export interface DebugForward {
   logits: Float32Array<ArrayBuffer>;
 }
 
+/** A training run on tokens and factors as they are. */
+export interface DebugTrainRequest {
+  parts: TrainSettings["lora"]["parts"];
+  r: number;
+  alpha: number;
+  dropout: number;
+  optimizer: TrainSettings["optimizer"];
+  /** What the factors start with, by PEFT's name without "base_model.model.". */
+  values: Record<string, Float32Array<ArrayBuffer>>;
+  /** Pictures are read from addresses. */
+  examples: { ids: number[]; labels: number[]; urls: string[] }[];
+  /** For each step its micro-batches of example numbers. */
+  steps: { batches: number[][]; rate: number; seed: number }[];
+  step: { weightDecay: number; maxGradNorm: number };
+  maxTokens: number;
+}
+
+export interface DebugTrainResult {
+  /** GPU bytes, as the plan says and as the ledger counted. */
+  planned: number;
+  allocated: number;
+  /** Of each step; gradients of the first one before clipping. */
+  losses: number[];
+  norms: number[];
+  gradients: Record<string, Float32Array<ArrayBuffer>>;
+  /** The factors at the end. */
+  adapter: Record<string, Float32Array<ArrayBuffer>>;
+  /** Of the first example: before, after with the adapter on, after with it off again. [tokens][vocab] */
+  logits: Float32Array<ArrayBuffer>[];
+}
+
 /** The part of the worker that only tests use. */
 export interface DebugApi {
   /** Opens another device without some features or with the specification's default limits; nothing is loaded afterwards. */
@@ -37,6 +69,7 @@ export interface DebugApi {
   debugForward(request: DebugRequest): Promise<DebugForward>;
   /** Greedy tokens with no end of turn. */
   debugGreedy(request: DebugRequest & { maxNewTokens: number }): Promise<number[]>;
+  debugTrain(request: DebugTrainRequest): Promise<DebugTrainResult>;
   /** Destroys the device in the middle of whatever is running. */
   debugLoseDevice(): Promise<void>;
 }

@@ -13,6 +13,7 @@ import {
 import { decodeImage } from "../processor/index.ts";
 import type { BenchApi } from "./bench_protocol.ts";
 import type { DebugApi, DebugForward, DebugRequest } from "./debug_protocol.ts";
+import { debugTrain } from "./worker_debug_train.ts";
 
 /** The part of the worker that tests reach into. */
 interface Host {
@@ -46,6 +47,7 @@ export class DebugSide {
         const { runBench } = await import("./worker_bench.ts");
         await runBench(await this.#worker.gpu(), options, onRow);
       },
+      debugTrain: (request) => debugTrain(this.#worker.engine, request),
       debugLoseDevice: async () => (await this.#worker.gpu()).device.destroy(),
     };
   }

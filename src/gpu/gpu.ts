@@ -11,6 +11,11 @@ export interface Slice {
   size: number;
 }
 
+/** What a storage buffer for so many bytes takes, for plans that must agree with the ledger. */
+export function storageBytes(bytes: number): number {
+  return Math.max(16, Math.ceil(bytes / 16) * 16);
+}
+
 /** A compiled shader with its binding layout. */
 export interface Kernel {
   label: string;
@@ -114,7 +119,7 @@ export class Gpu {
    * Throws `OutOfMemory` with the sizes when it is larger than the device can bind.
    */
   storage(owner: string, label: string, bytes: number): Slice {
-    const size = Math.max(16, Math.ceil(bytes / 16) * 16);
+    const size = storageBytes(bytes);
     if (size > this.maxBytes) {
       throw new TabTuneError(
         "OutOfMemory",

@@ -1,2 +1,2 @@
-export { type DeviceOptions, Gpu, type Kernel, type Slice } from "./gpu.ts";
+export { type DeviceOptions, Gpu, type Kernel, type Slice, storageBytes } from "./gpu.ts";
 export { f32, type GridHandle, Program } from "./program.ts";

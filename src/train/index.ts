@@ -10,6 +10,7 @@ export { exportDataset } from "./data/export_dataset.ts";
 export { type ReadResult, readDataset } from "./data/read_dataset.ts";
 export type { DataRow } from "./data/row.ts";
 export { type RunRecord, runCsv } from "./metrics/run_record.ts";
+export { Optimizer, optimizerBytes } from "./optimizer.ts";
 export { planRun } from "./plan.ts";
 export { checkSettings, DEFAULT_SETTINGS, type TrainSettings } from "./settings.ts";
 export { encodeRows } from "./tokens/encode_rows.ts";

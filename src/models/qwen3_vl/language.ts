@@ -320,8 +320,14 @@ export class LanguageModel {
     return { program: program.seal(), grow };
   }
 
-  free(): void {
+  /** Drops recorded commands: they hold the adapter that was on when they were recorded. */
+  forgetPrograms(): void {
     this.#decode?.program.free();
+    this.#decode = undefined;
+  }
+
+  free(): void {
+    this.forgetPrograms();
     this.#sampleOnly?.free();
     for (const slice of this.#owned) this.#gpu.free(slice);
     this.#owned = [];

@@ -1,4 +1,4 @@
-import type { Gpu, Program, Slice } from "../../gpu/index.ts";
+import { type Gpu, type Program, type Slice, storageBytes } from "../../gpu/index.ts";
 import {
   attention,
   attentionBackward,
@@ -16,12 +16,10 @@ import {
   swigluBackward,
 } from "../../kernels/index.ts";
 import type { Qwen3VLConfig, TextConfig } from "./config.ts";
+import { LOGIT_ROWS } from "./language.ts";
 import type { Dropout } from "./linear.ts";
 import { ropeTable } from "./positions.ts";
 import type { GpuWeights } from "./weights.ts";
-
-/** Trained rows whose logits over the whole vocabulary are in memory at one time: one tile of the matrix products. */
-const LOGIT_ROWS = 64;
 
 /** A picture's features and where they go: rows `first` … of each, to tokens `at`. */
 export interface PlacedPicture {
@@ -87,8 +85,8 @@ function layout(text: TextConfig, tokens: number) {
 
 /** GPU bytes of the decoder's training for sequences of up to `tokens` tokens, beside weights and adapter. */
 export function languageTrainingBytes(text: TextConfig, tokens: number) {
-  const activations = Object.values(layout(text, tokens)).reduce((sum, floats) => sum + 4 * floats, 0);
-  const checkpoints = 4 * tokens * text.hiddenSize * (text.numHiddenLayers + 1);
+  const activations = Object.values(layout(text, tokens)).reduce((sum, floats) => sum + storageBytes(4 * floats), 0);
+  const checkpoints = storageBytes(4 * tokens * text.hiddenSize) * (text.numHiddenLayers + 1);
   return { activations, checkpoints };
 }
 

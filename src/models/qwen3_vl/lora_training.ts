@@ -1,7 +1,7 @@
 import { TabTuneError } from "../../errors.ts";
-import { type Gpu, Program, type Slice } from "../../gpu/index.ts";
+import { type Gpu, Program, type Slice, storageBytes } from "../../gpu/index.ts";
 import type { Qwen3VLConfig } from "./config.ts";
-import type { GpuAdapter } from "./gpu_adapter.ts";
+import { type AdaptedModule, adapterBytes, type GpuAdapter } from "./gpu_adapter.ts";
 import {
   type LanguageBatch,
   LanguageTraining,
@@ -32,16 +32,29 @@ function widest({ text, vision }: Qwen3VLConfig, { maxPatches }: { maxPatches: n
   return Math.max(text.intermediateSize, text.hiddenSize, text.numAttentionHeads * text.headDim, tower);
 }
 
-/** GPU bytes of training beside the base's weights, by purpose, before anything is allocated. */
-export function loraTrainingBytes(config: Qwen3VLConfig, adapter: { bytes: number }, options: LoraTrainingOptions) {
+/**
+ * GPU bytes of training beside the base's weights, by purpose, known before anything is allocated. An optimizer comes on top:
+ * `counts` are the elements of the trained buffers. Inputs of a micro-batch's pictures are not counted: they come and go.
+ */
+export function loraTrainingBytes(
+  config: Qwen3VLConfig,
+  adapted: readonly AdaptedModule[],
+  options: LoraTrainingOptions,
+) {
   const { maxTokens, maxPatches, dropout } = options;
+  const rows = Math.max(maxTokens, maxPatches);
+  const { counts, u, partial } = adapterBytes(config, adapted, rows);
   const language = languageTrainingBytes(config.text, maxTokens);
   const vision = maxPatches ? visionTrainingBytes(config.vision, maxPatches) : { activations: 0, checkpoints: 0 };
-  const dropped = dropout ? 4 * Math.max(maxTokens, maxPatches) * widest(config, options) : 0;
+  const dropped = dropout ? storageBytes(4 * rows * widest(config, options)) + storageBytes(4) : 0;
+  const inputs = Object.values(INPUTS).reduce((sum, words) => sum + storageBytes(4 * maxTokens * words), 0);
+  const scratch = 2 * storageBytes(u) + storageBytes(partial);
+  const values = counts.reduce((sum, count) => sum + storageBytes(4 * count), 0);
   return {
-    adapter: adapter.bytes,
-    gradients: adapter.bytes,
-    activations: language.activations + vision.activations + dropped,
+    counts,
+    adapter: values,
+    gradients: values,
+    activations: language.activations + vision.activations + dropped + inputs + scratch,
     checkpoints: language.checkpoints + vision.checkpoints,
   };
 }
@@ -89,9 +102,9 @@ export class LoraTraining implements TrainableModel {
       return { values, count, gradients: make("gradients", `gradients ${i}`, count * 4) };
     });
     const rows = Math.max(options.maxTokens, options.maxPatches);
-    const { u, partial } = adapter.scratchBytes(rows);
+    this.#scratch = adapter.scratch("training activations", rows, true);
+    owned.push(...Object.values(this.#scratch));
     const scratch = (label: string, bytes: number) => make("training activations", label, bytes);
-    this.#scratch = { u: scratch("x Aᵀ", u), du: scratch("dY B", u), partial: scratch("partial products", partial) };
     const entries = Object.entries(INPUTS).map(([name, words]) => {
       return [name, scratch(name, 4 * words * options.maxTokens)] as const;
     });

@@ -1,5 +1,6 @@
-import type { Gpu } from "../../gpu/index.ts";
+import type { Gpu, Slice } from "../../gpu/index.ts";
 import type { Qwen3VLConfig } from "./config.ts";
+import type { GpuAdapter } from "./gpu_adapter.ts";
 import { LanguageModel, type LanguageOptions } from "./language.ts";
 import { VisionTower } from "./vision.ts";
 import type { GpuWeights } from "./weights.ts";
@@ -9,13 +10,17 @@ export class Qwen3VL {
   readonly config: Qwen3VLConfig;
   readonly vision: VisionTower;
   readonly language: LanguageModel;
-  #weights: GpuWeights;
+  readonly weights: GpuWeights;
+  #gpu: Gpu;
+  /** Buffers of the adapter that is on. */
+  #worn: Slice[] = [];
 
-  private constructor(config: Qwen3VLConfig, weights: GpuWeights, vision: VisionTower, language: LanguageModel) {
+  private constructor(gpu: Gpu, config: Qwen3VLConfig, weights: GpuWeights, language: LanguageModel) {
+    this.#gpu = gpu;
     this.config = config;
-    this.vision = vision;
+    this.vision = new VisionTower(gpu, config, weights);
     this.language = language;
-    this.#weights = weights;
+    this.weights = weights;
   }
 
   /** Takes the weights over. Throws `OutOfMemory` when cache and activations do not fit; the weights are kept then. */
@@ -26,11 +31,32 @@ export class Qwen3VL {
     options: LanguageOptions,
   ): Promise<Qwen3VL> {
     const language = await LanguageModel.create(gpu, config, weights, options);
-    return new Qwen3VL(config, weights, new VisionTower(gpu, config, weights), language);
+    return new Qwen3VL(gpu, config, weights, language);
+  }
+
+  /**
+   * Puts an adapter on for everything that follows, or none: then the base answers, bit for bit. What the KV cache and kept picture
+   * features hold was made with the one before; whoever owns them must drop them. Throws `OutOfMemory`; no adapter is on then.
+   */
+  async wear(adapter: GpuAdapter | undefined): Promise<void> {
+    this.weights.detachAdapter();
+    this.language.forgetPrograms();
+    this.#takeOff();
+    if (!adapter) return;
+    const rows = Math.max(this.language.maxRows, this.vision.maxRows);
+    const scratch = await this.#gpu.allocating("the adapter", () => adapter.scratch("activations", rows, false));
+    this.#worn = Object.values(scratch);
+    adapter.attach(this.weights, scratch);
+  }
+
+  #takeOff(): void {
+    for (const slice of this.#worn) this.#gpu.free(slice);
+    this.#worn = [];
   }
 
   free(): void {
+    this.#takeOff();
     this.language.free();
-    this.#weights.free();
+    this.weights.free();
   }
 }

@@ -28,6 +28,8 @@ export function maxPatches(gpu: Gpu, config: Qwen3VLConfig): number {
 
 /** The vision tower of Qwen3-VL with its mergers: qwen3-vl.md §5. */
 export class VisionTower {
+  /** Most rows of a linear layer's input at one time. */
+  readonly maxRows = VISION_CHUNK;
   #gpu: Gpu;
   #config: Qwen3VLConfig;
   #weights: GpuWeights;
@@ -173,8 +175,9 @@ export class VisionTower {
         cacheType: "f32",
         keys: segment,
       });
-      linear("proj").forward(program, { x: att, y: x, m: patches, accumulate: true });
       eachChunk((row0, rows) => {
+        const [from, to] = [rowsOf(att, row0, v), rowsOf(x, row0, v)];
+        linear("proj").forward(program, { x: from, y: to, m: rows, accumulate: true });
         normed("norm2", row0, rows);
         linear("fc1").forward(program, { x: n, y: wide, m: rows, activation: "gelu_tanh" });
         linear("fc2").forward(program, { x: wide, y: rowsOf(x, row0, v), m: rows, accumulate: true });

@@ -1,4 +1,4 @@
-import type { Gpu, Program, Slice } from "../../gpu/index.ts";
+import { type Gpu, type Program, type Slice, storageBytes } from "../../gpu/index.ts";
 import {
   attention,
   attentionBackward,
@@ -54,9 +54,11 @@ function layout(vision: VisionConfig, patches: number) {
 
 /** GPU bytes of the tower's training for up to `patches` patches at once, beside weights and adapter. */
 export function visionTrainingBytes(vision: VisionConfig, patches: number) {
-  const activations = Object.values(layout(vision, patches)).reduce((sum, floats) => sum + 4 * floats, 0);
-  const features = (8 * patches * vision.outHiddenSize * (1 + vision.deepstackVisualIndexes.length)) / 4;
-  const checkpoints = 4 * patches * vision.hiddenSize * (vision.depth + 1);
+  const activations = Object.values(layout(vision, patches)).reduce((sum, floats) => sum + storageBytes(4 * floats), 0);
+  const tokens = patches / vision.spatialMergeSize ** 2;
+  // E and each tap's features, and the gradients of all of them.
+  const features = 2 * storageBytes(4 * tokens * vision.outHiddenSize) * (1 + vision.deepstackVisualIndexes.length);
+  const checkpoints = storageBytes(4 * patches * vision.hiddenSize) * (vision.depth + 1);
   return { activations: activations + features, checkpoints };
 }
 
