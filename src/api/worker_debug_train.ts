@@ -1,12 +1,14 @@
 import type { Engine } from "../engine/index.ts";
 import {
   GpuAdapter,
+  LOGIT_ROWS,
   LoraTraining,
   loraModules,
   loraTrainingBytes,
   prepareImage,
   ropePositions,
   type TrainExample,
+  type TrainImage,
 } from "../models/index.ts";
 import { decodeImage } from "../processor/index.ts";
 import { Optimizer, optimizerBytes } from "../train/index.ts";
@@ -27,7 +29,7 @@ export async function debugTrain(engine: Engine, request: DebugTrainRequest): Pr
       seen.push(prepareImage(await decodeImage(await (await fetch(url)).blob(), url), chat.processor));
     }
     pictures.push(seen);
-    const images = [];
+    const images: TrainImage[] = [];
     for (const { pixels, grid } of seen) {
       if (trainsTower) images.push({ pixels, grid });
       else {

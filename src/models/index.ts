@@ -1,5 +1,5 @@
 export { parseConfig, type Qwen3VLConfig } from "./qwen3_vl/config.ts";
-export { type AdaptedModule, GpuAdapter } from "./qwen3_vl/gpu_adapter.ts";
+export { GpuAdapter } from "./qwen3_vl/gpu_adapter.ts";
 export { activationBytes, type Chunk, cacheBytes, LOGIT_ROWS } from "./qwen3_vl/language.ts";
 export { type LoraModule, loraModules } from "./qwen3_vl/lora_modules.ts";
 export { LoraTraining, loraTrainingBytes } from "./qwen3_vl/lora_training.ts";
@@ -9,8 +9,6 @@ export { type ProcessorConfig, parseGenerationConfig, parseProcessorConfig } fro
 export { Qwen3VL } from "./qwen3_vl/qwen3_vl.ts";
 export type {
   LoraSettings,
-  LoraTensor,
-  TrainableModel,
   TrainExample,
   TrainedBuffer,
   TrainImage,
