@@ -41,7 +41,7 @@ describe("answers", () => {
   let app: App;
   let model: string;
   beforeAll(async () => {
-    app = await openApp({ folders: { "/model/": checkpoint.folder, "/pictures/": pictures } });
+    app = await openApp({ engineOnly: true, folders: { "/model/": checkpoint.folder, "/pictures/": pictures } });
     model = value(await importUrl(app.page, `${app.origin}/model/`)).id;
     value(await loadModel(app.page, model));
   });

@@ -115,7 +115,7 @@ describe.skipIf(!SMALL_CHECKPOINT)("bad input", () => {
     copies.forEach(({ copy }, i) => {
       folders[`/bad/${i}/`] = copy!.folder;
     });
-    app = await openApp({ folders });
+    app = await openApp({ folders, engineOnly: true });
     const imported = await importUrl(app.page, `${app.origin}/good/`);
     expect(imported).toMatchObject({ value: { state: "complete" } });
     good = imported.value!.id;
@@ -230,7 +230,7 @@ describe.skipIf(!SMALL_CHECKPOINT)("bad input", () => {
 describe.skipIf(!SMALL_CHECKPOINT)("too little storage", () => {
   /** Opens the app with a way to set how much its origin may store. */
   async function openWithQuota(extraArgs: string[]) {
-    const app = await openApp({ folders: { "/good/": SMALL_CHECKPOINT! }, extraArgs });
+    const app = await openApp({ folders: { "/good/": SMALL_CHECKPOINT! }, extraArgs, engineOnly: true });
     const session = await app.context.newCDPSession(app.page);
     const setQuota = (quotaSize?: number) =>
       session.send("Storage.overrideQuotaForOrigin", { origin: app.origin, ...(quotaSize ? { quotaSize } : {}) });

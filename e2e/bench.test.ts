@@ -5,7 +5,7 @@ import { openApp } from "./browser.ts";
 
 group("npm run bench", () => {
   it("measures every part of the tiny preset on SwiftShader", { timeout: 300_000 }, async () => {
-    const app = await openApp();
+    const app = await openApp({ engineOnly: true });
     try {
       const rows = await app.page.evaluate(async (): Promise<BenchRow[]> => {
         const rows: BenchRow[] = [];

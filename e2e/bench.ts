@@ -30,7 +30,7 @@ if (!PRESETS.includes(values.preset) || !(Number(values.cap) > 0)) {
 }
 const started = performance.now();
 const say = (line: string) => console.error(`[${((performance.now() - started) / 1000).toFixed(1)} s] ${line}`);
-const app = await openApp({ chromeArgs: values["chrome-args"] });
+const app = await openApp({ engineOnly: true, chromeArgs: values["chrome-args"] });
 try {
   const gpu = await capabilities(app.page);
   if (!gpu.ok) throw new Error(`no GPU: ${gpu.found}`);

@@ -33,6 +33,8 @@ export interface AppOptions {
   profile?: string;
   /** Service workers are blocked unless a test is about them: they would answer in the server's place. */
   serviceWorker?: boolean;
+  /** The page finds no demo model, so it loads none by itself: for tests and tools that drive the engine. */
+  engineOnly?: boolean;
   viewport?: { width: number; height: number };
   colorScheme?: "light" | "dark";
   /** Called with the path of each request that reaches the server. */
@@ -105,6 +107,7 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
     await server.close();
   };
   try {
+    if (options.engineOnly) await context.route("**/models/demo/**", (route) => route.fulfill({ status: 404 }));
     await options.prepare?.(context);
     const page = await openTab(context.pages()[0]);
     return { page, context, url, origin: server.url, requests, errors, openTab, stopServer: server.close, close };

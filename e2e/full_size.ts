@@ -24,6 +24,7 @@ const folder = resolve(positionals[0]);
 const scheme = values.scheme as WeightScheme;
 const say = (line: string) => console.error(`[${(performance.now() / 1000).toFixed(1)} s] ${line}`);
 const app = await openApp({
+  engineOnly: true,
   chromeArgs: values["chrome-args"],
   folders: { "/checkpoint/": folder },
   ...(values.profile ? { profile: values.profile } : {}),

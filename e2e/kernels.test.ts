@@ -4,7 +4,7 @@ import { openApp } from "./browser.ts";
 import { runSelfTest } from "./self_test.ts";
 
 it("computes every kernel case right on SwiftShader", { timeout: 600_000 }, async () => {
-  const app = await openApp();
+  const app = await openApp({ engineOnly: true });
   try {
     const { rows, summary } = await runSelfTest(app.page, { timing: false });
     expect(rows.filter((row) => !row.pass)).toEqual([]);
@@ -12,6 +12,21 @@ it("computes every kernel case right on SwiftShader", { timeout: 600_000 }, asyn
     // Every case table takes part.
     const tables = readdirSync("src/kernels").filter((name) => name.endsWith(".cases.ts"));
     expect(new Set(rows.map((row) => row.kernel)).size).toBeGreaterThanOrEqual(tables.length);
+  } finally {
+    await app.close();
+  }
+});
+
+it("measures a kernel's time and its share of the ceilings of the same run", async () => {
+  const app = await openApp({ engineOnly: true });
+  try {
+    const { rows, summary } = await runSelfTest(app.page, { timing: true, filter: "layer_norm 5×1024" });
+    expect(rows).toHaveLength(1);
+    expect(rows[0]).toMatchObject({ kernel: expect.stringContaining("layer_norm"), pass: true, bound: "bandwidth" });
+    expect(rows[0]!.milliseconds).toBeGreaterThan(0);
+    expect(rows[0]!.share).toBeGreaterThan(0);
+    expect(summary.copyBandwidth).toBeGreaterThan(0);
+    expect(summary.arithmetic).toBeGreaterThan(0);
   } finally {
     await app.close();
   }

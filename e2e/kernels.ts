@@ -16,7 +16,7 @@ if (mode !== "test" && mode !== "perf") {
   );
   process.exit(2);
 }
-const app = await openApp({ chromeArgs: values["chrome-args"] });
+const app = await openApp({ engineOnly: true, chromeArgs: values["chrome-args"] });
 try {
   const { rows, summary, capabilities } = await runSelfTest(app.page, {
     timing: mode === "perf",

@@ -51,7 +51,7 @@ export async function runParity(
   const unknown = names.filter((name) => !(name in reference.cases));
   if (unknown.length)
     throw new Error(`no case named ${unknown.join(", ")}; there are ${Object.keys(reference.cases).join(", ")}`);
-  const app = await openApp({ chromeArgs, folders: { "/reference/": reference.folder } });
+  const app = await openApp({ engineOnly: true, chromeArgs, folders: { "/reference/": reference.folder } });
   try {
     const base = `${app.origin}/reference/`;
     await app.page.evaluate(async (base) => {

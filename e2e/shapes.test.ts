@@ -99,7 +99,7 @@ describe("shapes", () => {
   };
 
   beforeAll(async () => {
-    app = await openApp({ folders });
+    app = await openApp({ folders, engineOnly: true });
   });
   afterAll(async () => {
     await app?.close();

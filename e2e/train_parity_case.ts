@@ -53,7 +53,7 @@ export function trainRequest(reference: Reference, origin: string): DebugTrainRe
 
 /** The app with a reference's checkpoint loaded, weights as they are. */
 export async function openTrainApp(reference: Reference, chromeArgs?: string): Promise<App> {
-  const app = await openApp({ chromeArgs, folders: { "/reference/": reference.folder } });
+  const app = await openApp({ engineOnly: true, chromeArgs, folders: { "/reference/": reference.folder } });
   await app.page.evaluate(async (base) => {
     await (tabtune.engine as unknown as DebugApi).debugLoad({ base, kv: "f32" });
   }, `${app.origin}/reference/checkpoint/`);

@@ -6,12 +6,13 @@ import {
   type ProcessorConfig,
   parseGenerationConfig,
   parseProcessorConfig,
-  prepareImage,
+  prepareImageInTurns,
   type Qwen3VLConfig,
 } from "../models/index.ts";
 import {
   decodeImage,
   findChatTemplate,
+  probeImage,
   renderChat,
   type StreamDecoder,
   type TemplateMessage,
@@ -98,7 +99,7 @@ export class ChatFormat {
   async inspect(picture: ChatPicture): Promise<SeenPicture> {
     let size = this.#sizes.get(picture.id);
     if (!size) {
-      const { width, height } = await decodeImage(picture.blob, picture.name);
+      const { width, height } = await probeImage(picture.blob, picture.name);
       size = { width, height };
       this.#sizes.set(picture.id, size);
     }
@@ -153,8 +154,9 @@ export class ChatFormat {
         runs: image.runs,
         grid: seen.grid,
         key: `${source.id}@${seen.resizedWidth}x${seen.resizedHeight}`,
-        pixels: async () => {
-          return prepareImage(await decodeImage(source.blob, source.name), this.processor, source).pixels;
+        pixels: async (signal) => {
+          const decoded = await decodeImage(source.blob, source.name, signal);
+          return (await prepareImageInTurns(decoded, this.processor, source, signal)).pixels;
         },
       };
     });

@@ -8,7 +8,7 @@ export interface PromptImage {
   /** Content hash and size: equal keys mean equal features. */
   key: string;
   /** [patches, channels·temporal·patch²] f32, made when the picture has to be encoded. */
-  pixels(): Promise<Float32Array<ArrayBuffer>>;
+  pixels(signal?: AbortSignal): Promise<Float32Array<ArrayBuffer>>;
 }
 
 /** A tokenized conversation, image tokens already expanded. */

@@ -143,7 +143,7 @@ export class Session {
     for (const [i, image] of missing.entries()) {
       options.onProgress?.("encoding", i, missing.length);
       const { signal } = options;
-      const features = await this.#model.vision.encode(await image.pixels(), image.grid, {
+      const features = await this.#model.vision.encode(await image.pixels(signal), image.grid, {
         ...(signal ? { signal } : {}),
         onProgress: (share) => options.onProgress?.("encoding", i + share, missing.length),
       });

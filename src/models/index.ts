@@ -4,7 +4,7 @@ export { activationBytes, type Chunk, cacheBytes, LOGIT_ROWS } from "./qwen3_vl/
 export { type LoraModule, loraModules } from "./qwen3_vl/lora_modules.ts";
 export { LoraTraining, loraTrainingBytes } from "./qwen3_vl/lora_training.ts";
 export { ropePositions } from "./qwen3_vl/positions.ts";
-export { expandPrompt, imageSize, prepareImage, prepareVideo } from "./qwen3_vl/processor.ts";
+export { expandPrompt, imageSize, prepareImage, prepareImageInTurns, prepareVideo } from "./qwen3_vl/processor.ts";
 export { type ProcessorConfig, parseGenerationConfig, parseProcessorConfig } from "./qwen3_vl/processor_config.ts";
 export { Qwen3VL } from "./qwen3_vl/qwen3_vl.ts";
 export type {

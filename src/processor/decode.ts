@@ -1,4 +1,4 @@
-import { TabTuneError } from "../errors.ts";
+import { TabTuneError, throwIfCancelled } from "../errors.ts";
 import type { RgbImage } from "./image.ts";
 import { readImageHeader } from "./image_header.ts";
 
@@ -59,9 +59,9 @@ export async function probeImage(blob: Blob, name: string): Promise<{ width: num
 
 /**
  * Decodes any picture that the browser knows, upright by its EXIF orientation, colours as stored, alpha flattened on white.
- * Throws `BadImage` that names the file, what it is, and what to do.
+ * Throws `BadImage` that names the file, what it is, and what to do; `Cancelled` between two bands.
  */
-export async function decodeImage(blob: Blob, name: string): Promise<RgbImage> {
+export async function decodeImage(blob: Blob, name: string, signal?: AbortSignal): Promise<RgbImage> {
   const bitmap = await openImage(blob, name);
   try {
     const { width, height } = bitmap;
@@ -78,6 +78,8 @@ export async function decodeImage(blob: Blob, name: string): Promise<RgbImage> {
     for (let y = 0; y < height; y += band) {
       const rows = Math.min(band, height - y);
       dropAlpha(context.getImageData(0, y, width, rows).data, rgb.subarray(y * width * 3));
+      await new Promise((resolve) => setTimeout(resolve));
+      throwIfCancelled(signal);
     }
     return { rgb, width, height };
   } finally {

@@ -1,6 +1,6 @@
 import { crc32 } from "node:zlib";
 import { describe, expect, it, test } from "vitest";
-import { type RgbImage, resizeBicubic, smartResize, toPatches } from "./image.ts";
+import { type RgbImage, resizeBicubic, resizeInTurns, smartResize, toPatches } from "./image.ts";
 
 /** The synthetic picture of qwen3-vl.md §11.4. */
 function synthetic(height: number, width: number): RgbImage {
@@ -47,6 +47,16 @@ test("patches of 448×448 are transformers' pixel values", () => {
   expectAt(512, [-1, -0.9921569]);
   expectAt(1536, [-0.1215686, -0.0666667]);
   expectAt(784 * 1536 - 2, [-0.1686275, -0.5921569]);
+});
+
+test("a resize in turns is the same, and can be cancelled while it goes on", async () => {
+  const image = synthetic(2500, 2000);
+  const whole = resizeBicubic(image, 640, 512);
+  expect(hex((await resizeInTurns(image, 640, 512)).rgb)).toBe(hex(whole.rgb));
+  const abort = new AbortController();
+  const work = resizeInTurns(image, 640, 512, abort.signal);
+  setTimeout(() => abort.abort());
+  await expect(work).rejects.toMatchObject({ name: "Cancelled" });
 });
 
 describe("smart resize", () => {

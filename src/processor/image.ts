@@ -1,4 +1,4 @@
-import { TabTuneError } from "../errors.ts";
+import { TabTuneError, throwIfCancelled } from "../errors.ts";
 
 /** 8-bit RGB, row-major [height, width, 3]. */
 export interface RgbImage {
@@ -100,19 +100,19 @@ function makeFilter(from: number, to: number): Filter {
   return { lo, count, weights, taps, precision };
 }
 
-/** Filters along one axis: `lines` lines, whose pixels are `step` apart and which start `stride` apart. */
-function filterAxis(
+/** Filters lines `first` to `last` along one axis; their pixels are `step` apart and they start `stride` apart. */
+function filterLines(
   src: Uint8Array,
   out: Uint8Array,
   filter: Filter,
-  outputs: number,
-  lines: number,
+  [first, last]: readonly [number, number],
   src1: { step: number; stride: number },
   out1: { step: number; stride: number },
 ): void {
   const { lo, count, weights, taps, precision } = filter;
+  const outputs = lo.length;
   const half = 2 ** (precision - 1);
-  for (let line = 0; line < lines; line++) {
+  for (let line = first; line < last; line++) {
     const from = line * src1.stride;
     const to = line * out1.stride;
     for (let o = 0; o < outputs; o++) {
@@ -139,23 +139,65 @@ function filterAxis(
   }
 }
 
-/** Antialiased bicubic resize, horizontal pass first, bit for bit torchvision's on the CPU. */
-export function resizeBicubic({ rgb, width, height }: RgbImage, toHeight: number, toWidth: number): RgbImage {
+/** Pixels times taps between two looks at the world: some 20 ms. */
+const WORK_PER_STEP = 1 << 22;
+
+/** The resize in steps that a caller may spread over time: horizontal pass first. */
+function* resizing({ rgb, width, height }: RgbImage, toHeight: number, toWidth: number): Generator<void, RgbImage> {
   let pixels = rgb;
-  if (toWidth !== width) {
-    const out = new Uint8Array(height * toWidth * 3);
-    const filter = makeFilter(width, toWidth);
-    filterAxis(pixels, out, filter, toWidth, height, { step: 3, stride: width * 3 }, { step: 3, stride: toWidth * 3 });
-    pixels = out;
-  }
-  if (toHeight !== height) {
-    const out = new Uint8Array(toHeight * toWidth * 3);
-    const filter = makeFilter(height, toHeight);
-    const across = { step: toWidth * 3, stride: 3 };
-    filterAxis(pixels, out, filter, toHeight, toWidth, across, across);
-    pixels = out;
+  const passes = [
+    {
+      from: width,
+      to: toWidth,
+      lines: height,
+      src: { step: 3, stride: width * 3 },
+      out: { step: 3, stride: toWidth * 3 },
+    },
+    {
+      from: height,
+      to: toHeight,
+      lines: toWidth,
+      src: { step: toWidth * 3, stride: 3 },
+      out: { step: toWidth * 3, stride: 3 },
+    },
+  ];
+  for (const { from, to, lines, src, out } of passes) {
+    if (from === to) continue;
+    const filtered = new Uint8Array(to * lines * 3);
+    const filter = makeFilter(from, to);
+    const step = Math.max(1, Math.floor(WORK_PER_STEP / (to * filter.taps)));
+    for (let line = 0; line < lines; line += step) {
+      filterLines(pixels, filtered, filter, [line, Math.min(lines, line + step)], src, out);
+      yield;
+    }
+    pixels = filtered;
   }
   return { rgb: pixels, width: toWidth, height: toHeight };
+}
+
+/** Antialiased bicubic resize, bit for bit torchvision's on the CPU. */
+export function resizeBicubic(image: RgbImage, toHeight: number, toWidth: number): RgbImage {
+  const steps = resizing(image, toHeight, toWidth);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done) return value;
+  }
+}
+
+/** The same, with a turn of the event loop between steps, so that a cancel is seen while a large photo shrinks. Throws `Cancelled`. */
+export async function resizeInTurns(
+  image: RgbImage,
+  toHeight: number,
+  toWidth: number,
+  signal?: AbortSignal,
+): Promise<RgbImage> {
+  const steps = resizing(image, toHeight, toWidth);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done) return value;
+    await new Promise((resolve) => setTimeout(resolve));
+    throwIfCancelled(signal);
+  }
 }
 
 export interface PatchShape {

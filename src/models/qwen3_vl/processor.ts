@@ -2,6 +2,7 @@ import { TabTuneError } from "../../errors.ts";
 import {
   type RgbImage,
   resizeBicubic,
+  resizeInTurns,
   roundHalfEven,
   smartResize,
   type Tokenizer,
@@ -35,6 +36,17 @@ export function imageSize(height: number, width: number, processor: ProcessorCon
 export function prepareImage(image: RgbImage, processor: ProcessorConfig, limits: PixelLimits = {}): PreparedImage {
   const { height, width, grid } = imageSize(image.height, image.width, processor, limits);
   return { pixels: toPatches([resizeBicubic(image, height, width)], processor), grid };
+}
+
+/** The same, in turns with the event loop, so that it can be cancelled. Throws `BadImage`, `Cancelled`. */
+export async function prepareImageInTurns(
+  image: RgbImage,
+  processor: ProcessorConfig,
+  limits: PixelLimits,
+  signal?: AbortSignal,
+): Promise<PreparedImage> {
+  const { height, width, grid } = imageSize(image.height, image.width, processor, limits);
+  return { pixels: toPatches([await resizeInTurns(image, height, width, signal)], processor), grid };
 }
 
 /**
