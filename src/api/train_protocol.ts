@@ -233,12 +233,36 @@ export interface RunRecord {
   model: { id: string; name: string };
   dataset: { id: string; name: string; hash: string; trainRows: number; heldBackRows: number };
   settings: TrainSettings;
+  /** Evaluations without progress after which it ends; 0 never ends it early. */
+  patience: number;
   steps: number;
   log: StepRecord[];
   evaluations: EvaluationRecord[];
+  /** The best adapter so far, and the steps it had learnt. */
   adapterId?: string;
+  adapterStep?: number;
   device?: string;
 }
+
+export interface RunOptions {
+  name: string;
+  /** As in `RunRecord`. */
+  patience: number;
+}
+
+/** What happens in a run, as it happens. */
+export type RunEvent =
+  | { type: "phase"; phase: string; done: number; total: number }
+  /** State, scores and adapter have changed; the log is left out here. */
+  | { type: "run"; run: RunRecord }
+  /** GPU bytes once everything is allocated. */
+  | { type: "memory"; bytes: number; ledger: Record<string, number> }
+  | { type: "step"; record: StepRecord }
+  /** A row held back was answered, `done` of `total`. */
+  | { type: "answer"; sample: EvaluationRecord["samples"][number]; done: number; total: number }
+  | { type: "evaluation"; record: EvaluationRecord }
+  /** A reset GPU, a damaged checkpoint: the run goes on. */
+  | { type: "note"; message: string };
 
 /** The part of the worker that serves the Train page; errors and task ids as in `EngineApi`. */
 export interface TrainApi {
@@ -306,6 +330,27 @@ export interface TrainApi {
     taskId: string,
     onProgress: (progress: Progress) => void,
   ): Promise<Blob | undefined>;
+
+  /**
+   * Trains an adapter for a stored model; resolves when the run has finished, is paused or stopped. One run at a time in all tabs
+   * (`Busy`). After an error the last checkpoint, the log and the best adapter are kept. A cancelled task ends at once.
+   */
+  startRun(
+    modelId: string,
+    datasetId: string,
+    settings: TrainSettings,
+    options: RunOptions,
+    taskId: string,
+    onEvent: (event: RunEvent) => void,
+  ): Promise<RunRecord>;
+  /** Goes on from the newest good checkpoint: the next loss is, bit for bit, what it would have been. */
+  resumeRun(id: string, taskId: string, onEvent: (event: RunEvent) => void): Promise<RunRecord>;
+  /** Ends the run under way after its step, with a checkpoint. */
+  endRun(id: string, how: "paused" | "stopped"): Promise<void>;
+  /** For a page that is being hidden: keeps a checkpoint after the step under way. */
+  checkpointSoon(): Promise<void>;
+  /** Puts an adapter on the loaded model, or takes it off; the base's weights stay where they are. */
+  useAdapter(id: string | undefined): Promise<void>;
 
   listRuns(): Promise<RunRecord[]>;
   loadRun(id: string): Promise<RunRecord>;

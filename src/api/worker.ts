@@ -4,6 +4,7 @@ import { isError, TabTuneError } from "../errors.ts";
 import { type DeviceOptions, Gpu } from "../gpu/index.ts";
 import { runCases } from "../kernels/index.ts";
 import { storageSpace } from "../storage/index.ts";
+import { LoadedAdapters } from "../train/index.ts";
 import type {
   Capabilities,
   EngineApi,
@@ -16,6 +17,7 @@ import type {
   Picture,
 } from "./protocol.ts";
 import type { TrainApi } from "./train_protocol.ts";
+import { Adapters } from "./worker_adapters.ts";
 import {
   deleteConversation,
   getSetting,
@@ -35,10 +37,14 @@ interface Loaded {
   id: string;
   options: LoadOptions & { cacheType?: "f32" | "f16" };
   engine: Engine;
+  adapters: LoadedAdapters;
+  /** While training has made the context smaller: what it was loaded with before. */
+  chosen?: LoadOptions & { cacheType?: "f32" | "f16" };
 }
 
 /** The worker's state: one device, at most one loaded model, and the tasks that can be cancelled. */
 class Worker {
+  readonly adapters = new Adapters();
   #gpu: Promise<Gpu> | undefined;
   #loaded: Loaded | undefined;
   #tasks = new Map<string, AbortController>();
@@ -137,16 +143,43 @@ class Worker {
       this.exclusively(async () => {
         this.unload();
         const { engine, loaded } = await loadStored(await this.gpu(), id, options, signal, onProgress);
-        this.#loaded = { id, options, engine };
+        this.#loaded = { id, options, engine, adapters: this.#adaptersOf(engine) };
         return loaded;
       }),
     );
   }
 
+  /** Loads a stored model with another context, on a new device if the old one is gone; undefined is the context it was loaded with by hand. */
+  async reload(id: string, contextLength: number | undefined, signal: AbortSignal): Promise<void> {
+    const before = this.#loaded?.id === id ? this.#loaded : undefined;
+    const chosen = before?.chosen ?? before?.options ?? {};
+    if (before && before.engine.gpu.lostReason === undefined && contextLength === undefined && !before.chosen) return;
+    const { contextLength: _, ...rest } = chosen;
+    const options = contextLength === undefined ? chosen : { ...rest, contextLength };
+    this.unload();
+    const { engine } = await loadStored(await this.gpu(), id, options, signal, () => {});
+    const adapters = this.#adaptersOf(engine);
+    this.#loaded = { id, options, engine, adapters, ...(contextLength === undefined ? {} : { chosen }) };
+  }
+
   unload(): void {
-    const engine = this.#loaded?.engine;
-    if (engine?.gpu.lostReason === undefined) engine?.free();
+    const loaded = this.#loaded;
     this.#loaded = undefined;
+    if (!loaded || loaded.engine.gpu.lostReason !== undefined) return;
+    loaded.adapters.free();
+    loaded.engine.free();
+  }
+
+  /** Puts a stored adapter on the loaded model, or takes off what is on. Throws `NotFound` when no model is loaded. */
+  async useAdapter(id: string | undefined): Promise<void> {
+    await this.exclusively(async () => {
+      if (!this.#loaded) throw noModel();
+      await this.#loaded.adapters.wear(id);
+    });
+  }
+
+  async dropAdapter(id: string): Promise<void> {
+    await this.exclusively(async () => this.#loaded?.adapters.drop(id));
   }
 
   get loadedId(): string | undefined {
@@ -155,17 +188,23 @@ class Worker {
 
   /** The loaded model. Throws `NotFound`. */
   get engine(): Engine {
-    if (!this.#loaded) throw new TabTuneError("NotFound", "No model is loaded. Choose one on the Models page first.");
+    if (!this.#loaded) throw noModel();
     return this.#loaded.engine;
   }
 
   /** Opens a new device and loads the same model again, after the old device was lost. */
   async recover(signal: AbortSignal): Promise<void> {
-    const { id, options } = this.#loaded!;
+    const { id, options, adapters: before } = this.#loaded!;
     this.#loaded = undefined;
     this.#gpu = undefined;
     const { engine } = await loadStored(await this.gpu(), id, options, signal, () => {});
-    this.#loaded = { id, options, engine };
+    const adapters = this.#adaptersOf(engine);
+    await adapters.wear(before.worn);
+    this.#loaded = { id, options, engine, adapters };
+  }
+
+  #adaptersOf(engine: Engine): LoadedAdapters {
+    return new LoadedAdapters(engine, (id) => this.adapters.load(id));
   }
 
   async generate(
@@ -227,6 +266,8 @@ class Worker {
     }
   }
 }
+
+const noModel = () => new TabTuneError("NotFound", "No model is loaded. Choose one on the Models page first.");
 
 function chatMessages({ messages, pictures }: Pick<GenerateRequest, "messages" | "pictures">) {
   return messages.map(({ role, parts }) => ({

@@ -21,7 +21,7 @@ const MAX_LISTED = 1000;
 /** The tokenizer of the model that was asked about last: parsing it takes a while. */
 let last: { modelId: string; tokenizer: RowTokenizer } | undefined;
 
-async function tokenizerOf(modelId: string): Promise<RowTokenizer> {
+export async function tokenizerOf(modelId: string): Promise<RowTokenizer> {
   if (last?.modelId !== modelId) {
     const { texts, config } = await openModel(modelId);
     last = { modelId, tokenizer: new RowTokenizer(texts, config) };

@@ -1,6 +1,6 @@
 import { TabTuneError } from "../errors.ts";
 import { deleteRecord, getRecord, listRecords, putRecord } from "../storage/index.ts";
-import { type RunRecord, runCsv } from "../train/index.ts";
+import { deleteCheckpoints, type RunRecord, runCsv } from "../train/index.ts";
 
 /** Runs, newest first. */
 export async function listRuns(): Promise<RunRecord[]> {
@@ -15,7 +15,7 @@ export async function loadRun(id: string): Promise<RunRecord> {
   return found;
 }
 
-/** Keeps a run, or what it has become. @internal */
+/** Keeps a run, or what it has become. */
 export async function saveRun(run: RunRecord): Promise<void> {
   await putRecord("run", run.id, { ...run, updated: Date.now() });
 }
@@ -26,7 +26,9 @@ export async function renameRun(id: string, name: string): Promise<RunRecord> {
   return run;
 }
 
+/** The run with its checkpoints; the adapter that came out of it stays. */
 export async function deleteRun(id: string): Promise<void> {
+  await deleteCheckpoints(id);
   await deleteRecord("run", id);
 }
 

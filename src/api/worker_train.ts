@@ -1,22 +1,29 @@
 import * as Comlink from "comlink";
 import { DEFAULT_SETTINGS } from "../train/index.ts";
 import type { TrainApi } from "./train_protocol.ts";
-import { Adapters } from "./worker_adapters.ts";
+import type { Adapters } from "./worker_adapters.ts";
 import { Datasets } from "./worker_datasets.ts";
 import { exportMerged } from "./worker_merge.ts";
 import { appBase, openSource, progressOf } from "./worker_models.ts";
 import { exportScript, planTraining, seenPicture, seenRow } from "./worker_plans.ts";
-import { deleteRun, listRuns, loadRun, renameRun, runLog } from "./worker_runs.ts";
+import { listRuns, loadRun, renameRun, runLog } from "./worker_runs.ts";
+import { type TrainHost, TrainingRuns } from "./worker_trainer.ts";
 
 /** The part of the worker that the methods below need. */
-interface Host {
+interface Host extends TrainHost {
+  readonly adapters: Adapters;
+  /** Puts a stored adapter on the loaded model, or takes off what is on. */
+  useAdapter(id: string | undefined): Promise<void>;
+  /** Frees a deleted adapter. */
+  dropAdapter(id: string): Promise<void>;
   task<T>(taskId: string, work: (signal: AbortSignal) => Promise<T>): Promise<T>;
 }
 
 /** Data sets, adapters and runs, for the page. */
 export function trainMethods(worker: Host): TrainApi {
   const datasets = new Datasets();
-  const adapters = new Adapters();
+  const { adapters } = worker;
+  const runs = new TrainingRuns(worker, datasets, adapters);
   return {
     readDataset: (source, taskId, onProgress) =>
       worker.task(taskId, (signal) => datasets.readDataset(source, appBase(), signal, onProgress)),
@@ -50,7 +57,10 @@ export function trainMethods(worker: Host): TrainApi {
       worker.task(taskId, (signal) => adapters.importAdapter(source, modelId, signal)),
     listAdapters: () => adapters.listAdapters(),
     renameAdapter: (id, name) => adapters.renameAdapter(id, name),
-    deleteAdapter: (id) => adapters.deleteAdapter(id),
+    async deleteAdapter(id) {
+      await worker.dropAdapter(id);
+      await adapters.deleteAdapter(id);
+    },
     exportAdapter: (id, form) => adapters.exportAdapter(id, form),
     exportMerged: (source, adapterId, folder, taskId, onProgress) =>
       worker.task(taskId, async (signal) => {
@@ -58,10 +68,16 @@ export function trainMethods(worker: Host): TrainApi {
         const files = await openSource(source, signal);
         return await exportMerged(files, adapter, folder, signal, progressOf("Merging", onProgress));
       }),
+    startRun: (modelId, datasetId, settings, options, taskId, onEvent) =>
+      worker.task(taskId, (signal) => runs.start(modelId, datasetId, settings, options, signal, onEvent)),
+    resumeRun: (id, taskId, onEvent) => worker.task(taskId, (signal) => runs.resume(id, signal, onEvent)),
+    endRun: async (id, how) => runs.end(id, how),
+    checkpointSoon: async () => runs.checkpointSoon(),
+    useAdapter: (id) => worker.useAdapter(id),
     listRuns,
     loadRun,
     renameRun,
-    deleteRun,
+    deleteRun: (id) => runs.delete(id),
     runLog,
   };
 }

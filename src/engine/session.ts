@@ -287,14 +287,19 @@ export class Session {
     this.#cached = tokenKeys(prompt);
   }
 
-  /** Forgets the cache, for a new conversation that shares nothing. Features of pictures stay. */
-  reset(): void {
+  /** Forgets the cache, for a conversation that shares nothing or another adapter; features of pictures stay unless they too are stale. */
+  reset({ pictures = false } = {}): void {
     this.#cached = [];
+    if (pictures) this.#freeFeatures();
+  }
+
+  #freeFeatures(): void {
+    for (const { features } of this.#features.values()) for (const slice of features) this.#gpu.free(slice);
+    this.#features.clear();
   }
 
   free(): void {
-    for (const { features } of this.#features.values()) for (const slice of features) this.#gpu.free(slice);
-    this.#features.clear();
+    this.#freeFeatures();
     for (const buffer of this.#staging) this.#gpu.free(buffer);
     this.#staging = [];
   }

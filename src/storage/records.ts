@@ -13,7 +13,9 @@ export type RecordKind =
   | "dataset-picture"
   | "adapter"
   | "adapter-file"
-  | "run";
+  | "run"
+  | "run-checkpoint"
+  | "picture-features";
 
 /** Any structured-clonable value under a kind and an id; it replaces what was there. Rejects with `Quota` when there is no room. */
 export async function putRecord(kind: RecordKind, id: string, value: unknown): Promise<void> {

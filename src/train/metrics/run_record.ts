@@ -38,11 +38,14 @@ export interface RunRecord {
   model: { id: string; name: string };
   dataset: { id: string; name: string; hash: string; trainRows: number; heldBackRows: number };
   settings: TrainSettings;
+  /** Evaluations without progress after which it ends; 0 never ends it early. */
+  patience: number;
   steps: number;
   log: StepRecord[];
   evaluations: EvaluationRecord[];
-  /** The adapter that came out of it. */
+  /** The best adapter so far, and the steps it had learnt. */
   adapterId?: string;
+  adapterStep?: number;
   /** The GPU, as the browser names it. */
   device?: string;
 }
