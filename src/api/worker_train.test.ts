@@ -205,6 +205,7 @@ test("the history of runs: kept, listed newest first, renamed, written as CSV, d
     model: { id: "m", name: "m" },
     dataset: { id: "d", name: "d", hash: "h", trainRows: 1, heldBackRows: 0 },
     settings: DEFAULT_SETTINGS,
+    patience: 0,
     steps: 1,
     log: [],
     evaluations: [],

@@ -30,6 +30,7 @@ const run: RunRecord = {
   model: { id: "m", name: "m" },
   dataset: { id: "d", name: "dots | <b>\n# x", hash: "abc123", trainRows: 180, heldBackRows: 20 },
   settings: { ...DEFAULT_SETTINGS, turns: "last" },
+  patience: 0,
   steps: 69,
   log: [
     {
