@@ -17,7 +17,6 @@ export function trainableLine(trainable: number, base: number): string {
  * The values a factor starts with: A uniform in ±1/√in (Kaiming's with a = √5, as PEFT does it), B zero, so that the adapter changes
  * nothing at first. Each tensor has a random stream of its own from seed and name. Source: qwen3-vl.md §9.3.
  * @param name ends in lora_A.weight or lora_B.weight; @param shape [r, in] or [out, r]
- * @internal
  */
 export function initialValues(name: string, shape: readonly [number, number], seed: number): Float32Array<ArrayBuffer> {
   const values = new Float32Array(shape[0] * shape[1]);

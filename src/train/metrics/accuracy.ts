@@ -35,7 +35,7 @@ export interface Accuracy {
   examples: number;
 }
 
-/** Shares of right answers. @internal */
+/** Shares of right answers. */
 export function accuracyOf(answers: readonly { expected: string; found: string }[]): Accuracy {
   const share = (isRight: (expected: string, found: string) => boolean) =>
     answers.filter(({ expected, found }) => isRight(expected, found)).length / Math.max(1, answers.length);

@@ -1,6 +1,6 @@
 import "fake-indexeddb/auto";
 import { beforeEach, expect, test, vi } from "vitest";
-import type { BatchLoss, TrainableModel } from "../../models/index.ts";
+import type { LoraTraining } from "../../models/index.ts";
 import { getRecord, putRecord } from "../../storage/index.ts";
 import type { EvaluationRecord, StepRecord } from "../metrics/run_record.ts";
 import { DEFAULT_SETTINGS, type TrainSettings } from "../settings.ts";
@@ -9,16 +9,16 @@ import { deleteCheckpoints, loadCheckpoint, type RunCheckpoint, saveCheckpoint }
 import { Trainer, type TrainerOptions } from "./trainer.ts";
 
 /** One trained number w; each example wants it to be its first id. Loss (w − id)² for each trained token. */
-class OneNumber implements Pick<TrainableModel, "accumulate"> {
+class OneNumber implements Pick<LoraTraining, "accumulate"> {
   w = new Float32Array(1);
   momentum = new Float32Array(1);
   gradient = 0;
   seeds: number[] = [];
 
   async accumulate(
-    examples: Parameters<TrainableModel["accumulate"]>[0],
-    { weight, seed }: Parameters<TrainableModel["accumulate"]>[1],
-  ): Promise<BatchLoss> {
+    examples: Parameters<LoraTraining["accumulate"]>[0],
+    { weight, seed }: Parameters<LoraTraining["accumulate"]>[1],
+  ): ReturnType<LoraTraining["accumulate"]> {
     this.seeds.push(seed);
     let loss = 0;
     for (const { ids } of examples) {

@@ -1,5 +1,5 @@
 import { TabTuneError, throwIfCancelled } from "../../errors.ts";
-import type { TrainableModel, TrainImage } from "../../models/index.ts";
+import type { LoraTraining, TrainImage } from "../../models/index.ts";
 import type { EvaluationRecord, StepRecord } from "../metrics/run_record.ts";
 import { learningRateAt } from "../schedule.ts";
 import type { TrainSettings } from "../settings.ts";
@@ -19,7 +19,7 @@ export interface TrainerState {
 }
 
 export interface TrainerOptions {
-  model: Pick<TrainableModel, "accumulate">;
+  model: Pick<LoraTraining, "accumulate">;
   /**
    * Clips the gradients that have added up, steps, and zeroes them. Resolves with their norm before clipping; where it is not
    * finite, nothing was changed.

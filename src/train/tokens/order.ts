@@ -48,7 +48,6 @@ export class TrainingOrder {
  * The weight of every trained token's loss in a step's gradient, 1 / N with N = trained tokens of all its micro-batches: long and
  * short micro-batches then count by their tokens. Source: qwen3-vl.md §9.5 (the form of Unsloth; plain transformers weighs
  * each micro-batch alike for this model).
- * @internal
  */
 export function tokenWeight(step: StepPlan, trainedTokens: (example: number) => number): number {
   const all = step.microBatches.flat().reduce((sum, example) => sum + trainedTokens(example), 0);
