@@ -200,6 +200,8 @@ export interface Conversation {
   created: number;
   updated: number;
   modelId?: string;
+  /** The adapter that it is answered with. */
+  adapterId?: string;
   system: string;
   sampling?: Sampling;
   messages: StoredMessage[];

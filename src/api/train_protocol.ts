@@ -219,7 +219,8 @@ export interface EvaluationRecord {
   exact: number;
   relaxed: number;
   examples: number;
-  samples: { rowId: string; question: string; expected: string; found: string }[];
+  /** `right` by the relaxed rule. */
+  samples: { rowId: string; question: string; expected: string; found: string; right: boolean }[];
 }
 
 /** A run of the history. */

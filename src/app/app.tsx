@@ -12,6 +12,7 @@ import { Toasts } from "./components/toasts.tsx";
 import { ModelsScreen } from "./models.tsx";
 import { SelfTestScreen } from "./selftest.tsx";
 import { capabilities, conversation, dialog, drawerOpen, engineSilent, lightbox, screen } from "./state.ts";
+import { LazyTrainScreen } from "./train/lazy.tsx";
 import { Unsupported } from "./unsupported.tsx";
 
 export function App() {
@@ -52,6 +53,7 @@ export function App() {
         )}
         {screen.value === "chat" && <ChatScreen />}
         {screen.value === "models" && <ModelsScreen />}
+        {screen.value === "train" && <LazyTrainScreen />}
         {screen.value === "selftest" && <SelfTestScreen />}
         {screen.value === "about" && <AboutScreen />}
       </div>

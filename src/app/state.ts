@@ -16,7 +16,7 @@ import type {
 
 /** What the page shows. Only `actions/` changes it. */
 
-export type Screen = "chat" | "models" | "selftest" | "about";
+export type Screen = "chat" | "models" | "train" | "selftest" | "about";
 export const screen = signal<Screen>("chat");
 
 export const capabilities = signal<Capabilities | undefined>(undefined);

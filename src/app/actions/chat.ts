@@ -30,6 +30,7 @@ import { change, chatAddress, save, titleOf } from "./conversations.ts";
 import { modelReady } from "./models.ts";
 import { messageOf, toast } from "./notices.ts";
 import { addInfos } from "./pictures.ts";
+import { useAdapter } from "./train_adapters.ts";
 
 /** An answer in progress is stored this often, so that a reload keeps what was written. */
 const SAVE_EVERY = 1_000;
@@ -98,7 +99,8 @@ async function answer(chat: Chat): Promise<void> {
   const stream = new Stream(current);
   try {
     const model = await Promise.race([modelReady(), whenAborted(current.abort.signal)]);
-    message.modelName = model.name;
+    const adapter = await useAdapter(chat.peek().adapterId, model);
+    message.modelName = adapter ? `${model.name} + ${adapter.name}` : model.name;
     const request = requestOf({ ...chat.peek(), messages: before }, model.defaults);
     const result = await engine().generate(
       request,
@@ -211,7 +213,8 @@ function finish(
   change(chat, { messages: next });
 }
 
-function requestOf({ system, messages, pictures, sampling }: Conversation, defaults: Sampling): GenerateRequest {
+/** What a conversation asks the engine. */
+export function requestOf({ system, messages, pictures, sampling }: Conversation, defaults: Sampling): GenerateRequest {
   const turns = messages.map(({ role, parts }) => ({ role, parts }));
   const text = system.trim();
   return {

@@ -5,6 +5,7 @@ import { modelReady, refreshModels } from "./models.ts";
 import { messageOf } from "./notices.ts";
 import { loadExamples } from "./pictures.ts";
 import { loadSettings } from "./settings.ts";
+import { offerUnfinishedRun } from "./train_offer.ts";
 
 /** A worker that says nothing for this long has probably not started. */
 const PATIENCE = 20_000;
@@ -32,10 +33,11 @@ export async function start(): Promise<void> {
   await loadSettings();
   await Promise.all([listConversations(), refreshModels()]);
   if (capabilities.value.ok) modelReady().catch(() => {});
+  void offerUnfinishedRun();
   await followAddress();
 }
 
-const SCREENS: Record<string, Screen> = { models: "models", selftest: "selftest", about: "about" };
+const SCREENS: Record<string, Screen> = { models: "models", train: "train", selftest: "selftest", about: "about" };
 
 /** Shows what the address says: `#/`, `#/chat/ID`, `#/models`, `#/selftest`, `#/about`. */
 async function followAddress(): Promise<void> {

@@ -2,11 +2,12 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { exportConversation, renameConversation, startChat } from "../actions/conversations.ts";
 import { formatBytes, formatCount, formatDuration } from "../format.ts";
 import { capabilities, conversation, dialog, drawerOpen, loaded, loadTask, screen } from "../state.ts";
+import { AdapterPicker } from "../train/adapter_picker.tsx";
 import { IconButton } from "./controls.tsx";
 import { Icon } from "./icons.tsx";
 import { ContextMeter } from "./stats.tsx";
 
-const TITLES = { models: "Models", selftest: "Self-test", about: "About" };
+const TITLES = { models: "Models", train: "Train", selftest: "Self-test", about: "About" };
 
 export function Header() {
   const chat = screen.value === "chat";
@@ -24,6 +25,7 @@ export function Header() {
       {screen.value === "chat" ? <Title /> : <h1 class="title">{TITLES[screen.value]}</h1>}
       <div class="header-tools">
         {chat && stats && <ContextMeter used={stats.contextUsed} total={stats.contextLength} />}
+        {chat && <AdapterPicker />}
         <ModelChip />
         {chat && (
           <>

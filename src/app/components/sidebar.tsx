@@ -21,6 +21,7 @@ import {
   type Theme,
   theme,
 } from "../state.ts";
+import { training } from "../train/shared.ts";
 import { IconButton } from "./controls.tsx";
 import { Icon, type IconName } from "./icons.tsx";
 
@@ -50,6 +51,7 @@ export function Sidebar() {
       <nav class="screens" aria-label="Screens">
         <ScreenLink name="chat" icon="chat" href={homeAddress()} label="Chat" />
         <ScreenLink name="models" icon="cube" href="#/models" label="Models" />
+        <ScreenLink name="train" icon="tune" href="#/train" label="Train" />
         <ScreenLink name="selftest" icon="gauge" href="#/selftest" label="Self-test" />
         <ScreenLink name="about" icon="info" href="#/about" label="About" />
       </nav>
@@ -79,8 +81,16 @@ function ScreenLink(props: { name: Screen; icon: IconName; href: string; label: 
       <Icon name={props.icon} />
       {props.label}
       {props.name === "models" && <ImportShare />}
+      {props.name === "train" && <TrainShare />}
     </a>
   );
+}
+
+/** How far a training run is, visible from every screen. */
+function TrainShare() {
+  const run = training.value;
+  if (!run) return null;
+  return <span class="badge">{run.total ? `${Math.floor((100 * run.done) / run.total)} %` : "training"}</span>;
 }
 
 /** How far an import is, visible from every screen. */

@@ -11,7 +11,6 @@ export function isExactMatch(expected: string, found: string): boolean {
  * ChartQA's relaxed correctness: numbers may be off by 5 % of the expected one; other texts must agree apart from upper and lower case.
  * "12%" counts as 0.12. An expected 0 is compared as text, since nothing is near it by share. Like the script that the field uses
  * (Methani et al. 2020, section 5.1; ChartQA, section 5.1), it knows no units and no separators of thousands: "1,200" and "12 cm" are texts.
- * @internal
  */
 export function isRelaxedMatch(expected: string, found: string, tolerance = 0.05): boolean {
   const [target, answer] = [toNumber(expected), toNumber(found)];

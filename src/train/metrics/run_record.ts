@@ -22,8 +22,8 @@ export interface EvaluationRecord extends Accuracy {
   /** 0: before the first step. */
   step: number;
   loss: number;
-  /** A few examples for the table of the page. */
-  samples: { rowId: string; question: string; expected: string; found: string }[];
+  /** A few examples for the table of the page; `right` by the relaxed rule. */
+  samples: { rowId: string; question: string; expected: string; found: string; right: boolean }[];
 }
 
 /** A run as the history keeps it. Settings, data and model by hash: equal ones give equal losses on the same device. */

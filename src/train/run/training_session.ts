@@ -6,7 +6,7 @@ import { decodeImage } from "../../processor/index.ts";
 import { type Adapter, scaleOf } from "../adapter/adapter.ts";
 import type { DataRow } from "../data/row.ts";
 import { initialValues } from "../lora/init.ts";
-import { accuracyOf } from "../metrics/accuracy.ts";
+import { accuracyOf, isRelaxedMatch } from "../metrics/accuracy.ts";
 import type { EvaluationRecord } from "../metrics/run_record.ts";
 import { Optimizer } from "../optimizer.ts";
 import type { TrainSettings } from "../settings.ts";
@@ -269,7 +269,8 @@ export class TrainingSession {
       onTokens: () => false,
     });
     const found = engine.chat.tokenizer.decode(generated.filter((id) => !engine.chat.ends.includes(id)));
-    return { rowId: row.id, question: text(last - 1), expected: text(last), found };
+    const expected = text(last);
+    return { rowId: row.id, question: text(last - 1), expected, found, right: isRelaxedMatch(expected, found) };
   }
 
   free(): void {
