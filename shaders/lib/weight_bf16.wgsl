@@ -14,17 +14,3 @@ fn weight4(row: u32, k: u32, rowWords: u32) -> vec4<f32> {
   let v = codes[at / 4u];
   return open2(select(v.xy, v.zw, (at & 2u) != 0u));
 }
-
-// Dot product of elements 32c..32c+31 of a row with x (8 vec4; zero beyond the end of the row).
-fn chunk_dot(row: u32, c: u32, rowWords: u32, x: ptr<function, array<vec4<f32>, 8>>, xSum: f32) -> f32 {
-  let base = row * (rowWords / 4u) + c * 4u;
-  let end = (row + 1u) * (rowWords / 4u);
-  var sum = 0.0;
-  for (var i = 0u; i < 4u; i++) {
-    if (base + i < end) {
-      let v = codes[base + i];
-      sum += dot(open2(v.xy), (*x)[2u * i]) + dot(open2(v.zw), (*x)[2u * i + 1u]);
-    }
-  }
-  return sum;
-}

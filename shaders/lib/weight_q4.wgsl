@@ -17,14 +17,3 @@ fn weight4(row: u32, k: u32, rowWords: u32) -> vec4<f32> {
   let so = unpack2x16float(scales[(row * rowWords * 8u + k) / GROUP]);
   return nibbles(word >> (k & 4u)) * (so.x * 255.0) + so.y;
 }
-
-// Dot product of elements 32c..32c+31 of a row with x (8 vec4), whose elements add up to xSum.
-fn chunk_dot(row: u32, c: u32, rowWords: u32, x: ptr<function, array<vec4<f32>, 8>>, xSum: f32) -> f32 {
-  let w = codes[row * (rowWords / 4u) + c];
-  let so = unpack2x16float(scales[(row * rowWords * 8u + c * 32u) / GROUP]);
-  var sum = dot(nibbles(w.x), (*x)[0]) + dot(nibbles(w.x >> 4u), (*x)[1]);
-  sum += dot(nibbles(w.y), (*x)[2]) + dot(nibbles(w.y >> 4u), (*x)[3]);
-  sum += dot(nibbles(w.z), (*x)[4]) + dot(nibbles(w.z >> 4u), (*x)[5]);
-  sum += dot(nibbles(w.w), (*x)[6]) + dot(nibbles(w.w >> 4u), (*x)[7]);
-  return sum * (so.x * 255.0) + so.y * xSum;
-}

@@ -53,6 +53,8 @@ export class Gpu {
   readonly governor = new Governor();
   /** Faster variants that the device offers; the short self-test switches off the ones that compute wrongly here. */
   readonly variants: { subgroups: boolean };
+  /** What was measured to be best on this device, by the name of the question; kernels have a default for each. */
+  readonly choices = new Map<string, number>();
   /** Set once the device is gone. */
   lostReason: string | undefined;
   /** First validation or internal error that no scope caught; reported with the next read-back. */

@@ -1,5 +1,5 @@
 import type { Bench, KernelCase } from "./case.ts";
-import { type Activation, type Matrix, matmul } from "./matmul.ts";
+import { type Activation, type Matrix, matmul, VEC_SHAPES, vecChoice } from "./matmul.ts";
 
 interface Shape {
   scheme: Matrix["scheme"];
@@ -11,6 +11,10 @@ interface Shape {
   activation?: Activation;
   blockRows?: number;
   ldx?: number;
+  norm?: boolean;
+  glu?: boolean;
+  /** One of VEC_SHAPES, as if this device had found it best. */
+  choice?: number;
 }
 
 /** Error function in float64. */
@@ -43,22 +47,41 @@ function build(bench: Bench, s: Shape) {
   const { matrix, values } = bench.matrix(s.scheme, s.n, s.k, s.blockRows);
   const ldx = s.ldx ?? s.k;
   const x = bench.values(s.m * ldx);
-  const y0 = bench.values(s.m * s.n);
+  const outputs = s.glu ? s.n / 2 : s.n;
+  const y0 = bench.values(s.m * outputs);
   const bias = bench.values(s.n);
-  const expected = new Float64Array(s.m * s.n);
+  const gain = bench.values(s.k);
+  const eps = 1e-6;
+  const expected = new Float64Array(s.m * outputs);
   for (let i = 0; i < s.m; i++) {
-    for (let j = 0; j < s.n; j++) {
-      let sum = s.bias ? bias[j]! : 0;
-      if (s.accumulate) sum += y0[i * s.n + j]!;
-      for (let k = 0; k < s.k; k++) sum += x[i * ldx + k]! * values[j * s.k + k]!;
-      expected[i * s.n + j] = activations[s.activation ?? "none"](sum);
+    const row = Float64Array.from(x.subarray(i * ldx, i * ldx + s.k));
+    if (s.norm) {
+      const r = 1 / Math.sqrt(row.reduce((sum, v) => sum + v * v, 0) / s.k + eps);
+      row.forEach((v, k) => {
+        row[k] = v * r * gain[k]!;
+      });
+    }
+    const product = (j: number) => {
+      let sum = 0;
+      for (let k = 0; k < s.k; k++) sum += row[k]! * values[j * s.k + k]!;
+      return sum;
+    };
+    for (let j = 0; j < outputs; j++) {
+      let sum = product(j);
+      if (s.glu) sum = (sum / (1 + Math.exp(-sum))) * product(j + outputs);
+      if (s.bias) sum += bias[j]!;
+      if (s.accumulate) sum += y0[i * outputs + j]!;
+      expected[i * outputs + j] = activations[s.activation ?? "none"](sum);
     }
   }
   const xSlice = bench.upload(x);
   const ySlice = bench.upload(y0);
   const biasSlice = bench.upload(bias);
+  const gainSlice = bench.upload(gain);
+  const { choices } = bench.gpu;
   return {
-    record: (program: Parameters<typeof matmul>[0]) =>
+    record: (program: Parameters<typeof matmul>[0]) => {
+      if (s.choice !== undefined) choices.set(vecChoice(matrix, s.glu), s.choice);
       matmul(program, {
         x: xSlice,
         y: ySlice,
@@ -68,7 +91,11 @@ function build(bench: Bench, s: Shape) {
         ...(s.bias ? { bias: biasSlice } : {}),
         ...(s.accumulate ? { accumulate: true } : {}),
         ...(s.activation ? { activation: s.activation } : {}),
-      }),
+        ...(s.norm ? { norm: { gain: gainSlice, eps } } : {}),
+        ...(s.glu ? { glu: true } : {}),
+      });
+      choices.delete(vecChoice(matrix, s.glu));
+    },
     outputs: [{ name: "y", slice: ySlice, expected }],
   };
 }
@@ -84,6 +111,13 @@ const shapes: Shape[] = [
   { scheme: "bf16", m: 4, n: 33, k: 4, ldx: 8 },
   { scheme: "q4a64", m: 2, n: 100, k: 96 },
   { scheme: "q4a32", m: 1, n: 320, k: 64, blockRows: 128, bias: true },
+  { scheme: "q4a32", m: 1, n: 70, k: 2560, norm: true },
+  { scheme: "q4a32", m: 1, n: 5000, k: 64, norm: true, glu: true },
+  { scheme: "bf16", m: 2, n: 38, k: 148, norm: true, glu: true },
+  { scheme: "q4a64", m: 1, n: 2, k: 68, glu: true, accumulate: true },
+  // Every shape that a device may choose; 21 rows leave a part of a workgroup without any.
+  ...VEC_SHAPES.map((_, choice): Shape => ({ scheme: "q4a32", m: 1, n: 21, k: 9728, norm: true, choice })),
+  ...VEC_SHAPES.map((_, choice): Shape => ({ scheme: "bf16", m: 2, n: 26, k: 1036, glu: true, choice })),
   // Many rows: prefill and vision.
   { scheme: "q4a32", m: 65, n: 130, k: 256 },
   { scheme: "q4a64", m: 64, n: 64, k: 128, accumulate: true },
@@ -94,8 +128,8 @@ const shapes: Shape[] = [
 ];
 
 export const matmulCases: KernelCase[] = shapes.map((s) => ({
-  kernel: `matmul ${s.scheme}${s.bias ? " bias" : ""}${s.accumulate ? " +=" : ""}${s.activation ? ` ${s.activation}` : ""}`,
-  shape: `${s.m}×${s.k} · ${s.n}×${s.k}ᵀ${s.blockRows ? ` in blocks of ${s.blockRows}` : ""}`,
+  kernel: `matmul ${s.scheme}${s.bias ? " bias" : ""}${s.accumulate ? " +=" : ""}${s.activation ? ` ${s.activation}` : ""}${s.norm ? " norm" : ""}${s.glu ? " glu" : ""}`,
+  shape: `${s.m}×${s.k} · ${s.n}×${s.k}ᵀ${s.blockRows ? ` in blocks of ${s.blockRows}` : ""}${s.choice === undefined ? "" : `, choice ${s.choice}`}`,
   // f32 sums of up to 9,728 products; the guide's bound for this op is 5e-6.
   tolerance: 5e-6,
   bytes: s.n * s.k * (s.scheme === "bf16" ? 2 : s.scheme === "q4a32" ? 0.625 : 0.5625) + 4 * (s.m * s.k + s.m * s.n),

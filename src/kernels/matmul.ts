@@ -1,10 +1,12 @@
 import activation from "../../shaders/lib/activation.wgsl?raw";
+import unitBf16 from "../../shaders/lib/unit_bf16.wgsl?raw";
+import unitQ4 from "../../shaders/lib/unit_q4.wgsl?raw";
 import weightBf16 from "../../shaders/lib/weight_bf16.wgsl?raw";
 import weightQ4 from "../../shaders/lib/weight_q4.wgsl?raw";
-import tile from "../../shaders/matmul_tile.wgsl?raw";
-import vec from "../../shaders/matmul_vec.wgsl?raw";
-import type { Program } from "../gpu/index.ts";
-import { compose, type Gpu, type Kernel, type Scheme, type Slice } from "./source.ts";
+import tileShader from "../../shaders/matmul_tile.wgsl?raw";
+import vecShader from "../../shaders/matmul_vec.wgsl?raw";
+import { f32, type Program } from "../gpu/index.ts";
+import { compose, fold, type Gpu, type Kernel, type Scheme, type Slice } from "./source.ts";
 
 /** Rows `row0 … row0 + rows` of a matrix, small enough to be bound. */
 export interface MatrixBlock {
@@ -40,24 +42,69 @@ export interface MatmulOptions {
   activation?: Activation;
   /** Elements between rows of X; the matrix's columns by default. */
   ldx?: number;
+  /** Few rows only: X is RMS-normed on its way in, with these gains [cols] f32. */
+  norm?: { gain: Slice; eps: number };
+  /** Few rows only: the upper half of the matrix is up, the lower one gate, and Y [m, rows / 2] = silu(gate) ⊙ up. */
+  glu?: boolean;
 }
 
 /** Largest number of rows for which every weight is better read once, row by row of X. */
 const VEC_ROWS = 4;
 
-/** The head that opens weights of a scheme: `weight4` and `chunk_dot`. */
+/** True when `matmul` can take this matrix's upper half as up and its lower half as gate: both must be bound at once. */
+export function canGlu(weight: Matrix): boolean {
+  return weight.blocks.length === 1;
+}
+
+/** One way of running a product with few rows; which is best depends on the device (see `Gpu.choices`). */
+interface VecShape {
+  /** Rows of W that a workgroup makes. */
+  rows: number;
+  /** How often a thread goes along K beyond the least that a workgroup of 256 allows. */
+  moreRounds: number;
+  unorm: boolean;
+}
+
+/** What a device may choose from. All are right on every device. */
+export const VEC_SHAPES: readonly VecShape[] = [16, 8, 4].flatMap((rows) =>
+  [true, false].flatMap((unorm) => [0, 1].map((moreRounds) => ({ rows, moreRounds, unorm }))),
+);
+
+/** The name under which a device keeps its choice for a matrix. */
+export function vecChoice(weight: Matrix, glu = false): string {
+  return `matmul_vec ${weight.scheme} ${weight.rows}×${weight.cols}${glu ? " glu" : ""}`;
+}
+
+/** The choice of the device, or one by the number of rows: enough workgroups for a large device come first. */
+function vecShape(gpu: Gpu, o: MatmulOptions): VecShape & { threads: number } {
+  const { weight } = o;
+  const chosen = gpu.choices.get(vecChoice(weight, o.glu));
+  const shape = VEC_SHAPES[chosen ?? (weight.rows >= 4800 ? 0 : 4)]!;
+  // A workgroup of W threads keeps (rows + 1) · (W + 16) words in its 16 KiB.
+  const most = Math.min(256, Math.floor((4096 / (shape.rows + 1) - 16) / 32) * 32);
+  const units = Math.ceil(weight.cols / 16);
+  const rounds = Math.ceil(units / most) + shape.moreRounds;
+  return { ...shape, threads: Math.max(32, Math.ceil(units / rounds / 32) * 32) };
+}
+
+/** The head that opens weights of a scheme four at a time: `weight4`. */
 export function weightLibrary(scheme: Matrix["scheme"]): { constants: Record<string, number>; lib: string } {
   if (scheme === "bf16") return { constants: {}, lib: weightBf16 };
   return { constants: { GROUP: scheme === "q4a64" ? 64 : 32 }, lib: weightQ4 };
 }
 
-function matmulKernel(gpu: Gpu, shape: "tile" | "vec", o: MatmulOptions): Kernel {
-  const { constants, lib } = weightLibrary(o.weight.scheme);
+function matmulKernel(gpu: Gpu, o: MatmulOptions, vec: (VecShape & { threads: number }) | undefined): Kernel {
+  const { scheme } = o.weight;
+  const { constants, lib } = weightLibrary(scheme);
   const act = o.activation ?? "none";
   const apply = `fn activate(v: f32) -> f32 {\n  return ${act === "none" ? "v" : `${act}(v)`};\n}\n`;
   const flags = { ...constants, BIAS: o.bias !== undefined, ACCUMULATE: o.accumulate ?? false };
-  const code = compose(flags, lib, activation, apply, shape === "tile" ? tile : vec);
-  return gpu.kernel(`matmul_${shape} ${o.weight.scheme}`, code, "rrrrw");
+  if (!vec) return gpu.kernel(`matmul_tile ${scheme}`, compose(flags, lib, activation, apply, tileShader), "rrrrw");
+  const { threads, rows, unorm } = vec;
+  const shape = { W: threads, ROWS: rows, UNORM: unorm, NORM: o.norm !== undefined, GLU: o.glu ?? false };
+  const unit = scheme === "bf16" ? unitBf16 : unitQ4;
+  const code = compose({ ...flags, ...shape }, unit, activation, apply, vecShader);
+  return gpu.kernel(`matmul_vec ${scheme}`, code, "rrrrwr");
 }
 
 /**
@@ -67,46 +114,68 @@ function matmulKernel(gpu: Gpu, shape: "tile" | "vec", o: MatmulOptions): Kernel
 export function matmul(program: Program, o: MatmulOptions): void {
   const { weight, m } = o;
   if (weight.cols % 4 !== 0) throw new Error(`${weight.label}: ${weight.cols} columns are not a multiple of 4`);
-  const shape = m <= VEC_ROWS ? "vec" : "tile";
-  const kernel = matmulKernel(program.gpu, shape, o);
+  if (m <= VEC_ROWS) {
+    recordVec(program, o);
+    return;
+  }
+  if (o.norm || o.glu) throw new Error(`${weight.label}: norm and glu are for at most ${VEC_ROWS} rows, not ${m}`);
+  const kernel = matmulKernel(program.gpu, o, undefined);
   const ldx = o.ldx ?? weight.cols;
   for (const block of weight.blocks) {
     const { rows } = block;
-    // A tile dispatch on a slow device is cut by rows of X, so that none runs long.
+    // A dispatch on a slow device is cut by rows of X, so that none runs long.
     const workPerRow = 2 * rows * weight.cols;
-    const step = shape === "vec" ? m : Math.ceil(program.gpu.governor.rows(workPerRow, 64, m) / 64) * 64;
-    const bias = o.bias && weight.blocks.length > 1 ? offsetBias(o.bias, block) : o.bias;
+    const step = Math.ceil(program.gpu.governor.rows(workPerRow, 64, m) / 64) * 64;
     for (let row = 0; row < m; row += step) {
       const here = Math.min(step, m - row);
-      const groups = Math.ceil(rows / 16);
       program.dispatch(kernel, {
         params: [here, rows, weight.cols, weight.rowWords, ldx, weight.rows, block.row0],
         buffers: [
           block.codes,
           block.scales,
-          bias ?? block.scales,
+          biasOf(o, block),
           rowsFrom(o.x, row * ldx),
           rowsFrom(o.y, row * weight.rows),
         ],
-        grid:
-          shape === "tile"
-            ? [Math.ceil(rows / 64), Math.ceil(here / 64)]
-            : groups > 65535
-              ? [Math.ceil(groups / 2), 2]
-              : [groups],
+        grid: [Math.ceil(rows / 64), Math.ceil(here / 64)],
         work: workPerRow * here,
       });
     }
   }
 }
 
+function recordVec(program: Program, o: MatmulOptions): void {
+  const { weight, m, norm } = o;
+  if (o.glu && !canGlu(weight)) throw new Error(`${weight.label}: glu takes a matrix of one block`);
+  const shape = vecShape(program.gpu, o);
+  const kernel = matmulKernel(program.gpu, o, shape);
+  for (const block of weight.blocks) {
+    const { rows } = block;
+    program.dispatch(kernel, {
+      params: [
+        rows,
+        weight.cols,
+        weight.rowWords,
+        o.ldx ?? weight.cols,
+        o.glu ? weight.rows / 2 : weight.rows,
+        block.row0,
+        f32(norm?.eps ?? 0),
+      ],
+      buffers: [block.codes, block.scales, biasOf(o, block), o.x, o.y, norm?.gain ?? block.scales],
+      grid: [...fold(Math.ceil(rows / shape.rows)), m],
+      work: 2 * rows * weight.cols * m,
+    });
+  }
+}
+
+/** The bias of a block's rows; another buffer, never read, when there is none. */
+function biasOf(o: MatmulOptions, block: MatrixBlock): Slice {
+  if (!o.bias) return block.scales;
+  return { buffer: o.bias.buffer, offset: o.bias.offset + block.row0 * 4, size: block.rows * 4 };
+}
+
 /** `row` is a multiple of 64, so the byte offset is one of 256. */
 function rowsFrom(slice: Slice, elements: number): Slice {
   if (elements === 0) return slice;
   return { buffer: slice.buffer, offset: slice.offset + elements * 4, size: slice.size - elements * 4 };
-}
-
-function offsetBias(bias: Slice, block: MatrixBlock): Slice {
-  const bytes = block.row0 * 4;
-  return { buffer: bias.buffer, offset: bias.offset + bytes, size: block.rows * 4 };
 }
