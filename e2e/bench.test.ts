@@ -16,7 +16,16 @@ group("npm run bench", () => {
       });
       for (const row of rows) expect(row.note ? row.value >= 0 : row.value > 0, JSON.stringify(row)).toBe(true);
       const parts = new Set(rows.map((row) => row.part));
-      const expected = ["ceilings", "decode", "decode kernels", "memory", "prefill", "prefill kernels", "vision"];
+      const expected = [
+        "ceilings",
+        "decode",
+        "decode kernels",
+        "memory",
+        "one-row shapes",
+        "prefill",
+        "prefill kernels",
+        "vision",
+      ];
       expect([...parts].sort()).toEqual(expected);
       expect(new Set(rows.map((row) => `${row.part}, ${row.name}`)).size).toBe(rows.length);
       // No part leaves anything on the device that it does not own.

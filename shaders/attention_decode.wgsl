@@ -1,10 +1,13 @@
 // One query against a long cache, split over slices of SLICE keys: partial o, maximum and sum for each (slice, query head).
 // q [heads][d] f32; k, v [kvHeads][capacity][d] in the cache's type; positions[0].w is the slot of the query, so keys 0..slot count.
 // partial [slices][heads][d + 4] f32: o not yet divided, then maximum and sum.
-// All GROUP query heads of a kv head share its keys. One workgroup of 128 threads for each (slice, kv head); slices beyond the slot leave.
+// One workgroup of 128 threads for a slice and HEADS query heads of one kv head, which share the slice's keys and values; slices beyond
+// the slot leave. Scores: two threads a key, each half of the channels. Values: 32 columns of 4 channels × 4 shares of the keys.
+// Grid: (slices, heads / HEADS).
 
 struct Params {
-  kvHeads: u32,
+  heads: u32,
+  group: u32,     // query heads of a kv head, a multiple of HEADS
   d: u32,         // a multiple of 4, at most 128
   capacity: u32,
   scale: f32,
@@ -18,81 +21,93 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> partialOut: array<vec4<f32>>;
 
 const NEVER = -1e30;
+const THREADS_A_HEAD = 128u / HEADS;
 
-var<workgroup> qs: array<vec4<f32>, GROUP_VECS>;           // [GROUP][d/4]
-var<workgroup> quarter: array<f32, 128>;
-var<workgroup> scores: array<f32, GROUP_SLICE>;            // [GROUP][SLICE]
-var<workgroup> stat: array<vec2<f32>, GROUP>;
-var<workgroup> sums: array<vec4<f32>, 128>;
+var<workgroup> qs: array<vec4<f32>, HEADS * 32u>;            // [HEADS][d/4]
+var<workgroup> halves: array<f32, HEADS * SLICE * 2u>;       // [HEADS][SLICE][2]
+var<workgroup> scores: array<f32, HEADS * SLICE>;            // then probabilities
+var<workgroup> sums: array<vec4<f32>, HEADS * 128u>;         // [HEADS][4 shares][32 columns]
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
   let slice = wg.x;
-  let kvHead = wg.y;
+  let head0 = wg.y * HEADS;
   let vecs = p.d / 4u;
-  let keys = positions[0].w + 1u;
   let k0 = slice * SLICE;
-  let here = min(keys, k0 + SLICE) - min(keys, k0);  // keys of this slice; 0 beyond the end, where every loop is empty
-  for (var i = lid; i < GROUP * vecs; i += 128u) {
-    qs[i] = q[kvHead * GROUP * vecs + i];
+  let keys = positions[0].w + 1u;
+  if (k0 >= keys) {
+    return;
+  }
+  let here = min(keys - k0, SLICE);
+  let cache = ((head0 / p.group) * p.capacity + k0) * vecs;
+  for (var i = lid; i < HEADS * vecs; i += 128u) {
+    qs[i] = q[head0 * vecs + i] * p.scale;
   }
   workgroupBarrier();
-  // Scores: four threads a key, each a quarter of the channels, 32 keys a step.
-  let part = lid % 4u;
-  for (var j0 = 0u; j0 < SLICE; j0 += 32u) {
-    let j = j0 + lid / 4u;
-    for (var g = 0u; g < GROUP; g++) {
-      var sum = 0.0;
-      if (j < here) {
-        for (var c = part; c < vecs; c += 4u) {
-          sum += dot(qs[g * vecs + c], open_cache(kCache[(kvHead * p.capacity + k0 + j) * vecs + c]));
+  for (var j = lid / 2u; j < SLICE; j += 64u) {
+    var dots: array<f32, HEADS>;
+    for (var g = 0u; g < HEADS; g++) {
+      dots[g] = 0.0;
+    }
+    if (j < here) {
+      for (var c = lid % 2u; c < vecs; c += 2u) {
+        let k = open_cache(kCache[cache + j * vecs + c]);
+        for (var g = 0u; g < HEADS; g++) {
+          dots[g] += dot(qs[g * vecs + c], k);
         }
       }
-      workgroupBarrier();
-      quarter[lid] = sum;
-      workgroupBarrier();
-      if (part == 0u) {
-        let s = (quarter[lid] + quarter[lid + 1u] + quarter[lid + 2u] + quarter[lid + 3u]) * p.scale;
-        scores[g * SLICE + j] = select(NEVER, s, j < here);
-      }
+    }
+    for (var g = 0u; g < HEADS; g++) {
+      halves[(g * SLICE + j) * 2u + lid % 2u] = dots[g];
     }
   }
   workgroupBarrier();
-  if (lid < GROUP) {
-    var top = NEVER;
-    for (var j = 0u; j < here; j++) {
-      top = max(top, scores[lid * SLICE + j]);
-    }
-    var sum = 0.0;
-    for (var j = 0u; j < here; j++) {
-      let e = exp(scores[lid * SLICE + j] - top);
-      scores[lid * SLICE + j] = e;
-      sum += e;
-    }
-    stat[lid] = vec2<f32>(top, sum);
+  for (var i = lid; i < HEADS * SLICE; i += 128u) {
+    scores[i] = select(NEVER, halves[2u * i] + halves[2u * i + 1u], i % SLICE < here);
   }
   workgroupBarrier();
-  // Values: 32 columns of 4 channels × 4 shares of the keys.
+  // Every thread of a head finds its maximum; then each takes its share of the exponentials.
+  let head = lid / THREADS_A_HEAD;
+  var top = NEVER;
+  for (var j = 0u; j < SLICE; j++) {
+    top = max(top, scores[head * SLICE + j]);
+  }
+  workgroupBarrier();
+  for (var j = lid % THREADS_A_HEAD; j < SLICE; j += THREADS_A_HEAD) {
+    let at = head * SLICE + j;
+    scores[at] = select(0.0, exp(scores[at] - top), j < here);
+  }
+  workgroupBarrier();
   let column = lid % 32u;
   let share = lid / 32u;
-  for (var g = 0u; g < GROUP; g++) {
-    var acc = vec4<f32>();
+  var acc: array<vec4<f32>, HEADS>;
+  for (var g = 0u; g < HEADS; g++) {
+    acc[g] = vec4<f32>();
+  }
+  if (column < vecs) {
+    for (var j = share; j < here; j += 4u) {
+      let v = open_cache(vCache[cache + j * vecs + column]);
+      for (var g = 0u; g < HEADS; g++) {
+        acc[g] += scores[g * SLICE + j] * v;
+      }
+    }
+  }
+  for (var g = 0u; g < HEADS; g++) {
+    sums[(g * 4u + share) * 32u + column] = acc[g];
+  }
+  workgroupBarrier();
+  for (var g = share; g < HEADS; g += 4u) {
+    let at = g * 128u + column;
+    let row = (slice * p.heads + head0 + g) * (vecs + 1u);
     if (column < vecs) {
-      for (var j = share; j < here; j += 4u) {
-        acc += scores[g * SLICE + j] * open_cache(vCache[(kvHead * p.capacity + k0 + j) * vecs + column]);
-      }
+      partialOut[row + column] = sums[at] + sums[at + 32u] + sums[at + 64u] + sums[at + 96u];
     }
-    workgroupBarrier();
-    sums[lid] = acc;
-    workgroupBarrier();
-    let row = ((slice * p.kvHeads + kvHead) * GROUP + g) * (vecs + 1u);
-    if (here > 0u) {
-      if (share == 0u && column < vecs) {
-        partialOut[row + column] = sums[lid] + sums[lid + 32u] + sums[lid + 64u] + sums[lid + 96u];
-      }
-      if (lid == 0u) {
-        partialOut[row + vecs] = vec4<f32>(stat[g], 0.0, 0.0);
-      }
+  }
+  if (lid % THREADS_A_HEAD == 0u) {
+    var sum = 0.0;
+    for (var j = 0u; j < SLICE; j++) {
+      sum += scores[head * SLICE + j];
     }
+    partialOut[(slice * p.heads + head0 + head) * (vecs + 1u) + vecs] = vec4<f32>(top, sum, 0.0, 0.0);
   }
 }

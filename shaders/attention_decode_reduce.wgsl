@@ -1,5 +1,6 @@
 // Joins the slices of attention_decode: o = Σ e^(mᵢ−m) oᵢ / Σ e^(mᵢ−m) sᵢ.
-// partial [slices][heads][d + 4] f32 with (maximum, sum) behind each o; o [heads][d] f32. One workgroup of 32 threads a head.
+// partial [slices][heads][d + 4] f32 with (maximum, sum) behind each o; o [heads][d] f32.
+// One workgroup of 256 threads a head: 32 columns of 4 channels × 8 shares of the slices, each with a running maximum.
 
 struct Params {
   heads: u32,
@@ -11,26 +12,47 @@ struct Params {
 @group(0) @binding(2) var<storage, read> positions: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read_write> o: array<vec4<f32>>;
 
-@compute @workgroup_size(32)
+const SHARES = 8u;
+
+var<workgroup> parts: array<vec4<f32>, 256>;
+var<workgroup> stats: array<vec2<f32>, 256>;
+
+@compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
   let vecs = p.d / 4u;
   let stride = p.heads * (vecs + 1u);
   let row = wg.x * (vecs + 1u);
   let slices = positions[0].w / SLICE + 1u;
-  if (lid >= vecs) {
-    return;
-  }
+  let column = lid % 32u;
   var top = -1e30;
   var sum = 0.0;
   var acc = vec4<f32>();
-  for (var s = 0u; s < slices; s++) {
+  for (var s = lid / 32u; s < slices; s += SHARES) {
     let ms = partialIn[s * stride + row + vecs].xy;
+    let part = partialIn[s * stride + row + min(column, vecs - 1u)];
     let next = max(top, ms.x);
     let keep = exp(top - next);
     let gain = exp(ms.x - next);
-    acc = acc * keep + partialIn[s * stride + row + lid] * gain;
+    acc = acc * keep + part * gain;
     sum = sum * keep + ms.y * gain;
     top = next;
+  }
+  parts[lid] = acc;
+  stats[lid] = vec2<f32>(top, sum);
+  workgroupBarrier();
+  if (lid >= vecs) {
+    return;
+  }
+  var all = -1e30;
+  for (var i = lid; i < 256u; i += 32u) {
+    all = max(all, stats[i].x);
+  }
+  sum = 0.0;
+  acc = vec4<f32>();
+  for (var i = lid; i < 256u; i += 32u) {
+    let gain = exp(stats[i].x - all);
+    sum += stats[i].y * gain;
+    acc += parts[i] * gain;
   }
   o[wg.x * vecs + lid] = acc / sum;
 }

@@ -1,6 +1,7 @@
-// Y = act(X · Wᵀ + bias), or Y += X · Wᵀ + bias when ACCUMULATE.  X [M][K] f32, W [N][K] in any scheme of lib/weight_*, Y [M][ldy] f32.
-// One workgroup of 64 threads makes a tile of 64 × 64 outputs; each thread holds 8 × 8 of them. Sums in f32.
-// Grid: (ceil(N/64), ceil(M/64)).
+// Y = act(X · Wᵀ + bias), or Y += X · Wᵀ + bias when ACCUMULATE.  X [M][K] f32, W [N][K] through lib/raw_*, Y [M][ldy] f32.
+// One workgroup makes a tile of BM × BN outputs, each thread 8 × 8 of them; SPLIT teams of threads share the steps of BK along K and
+// add up at the end, so that a product with few tiles still fills the device. What a team reads next is under way while it computes.
+// Sums in f32. Grid: (ceil(N / BN), ceil(M / BM)).
 
 struct Params {
   m: u32,
@@ -17,25 +18,63 @@ struct Params {
 @group(0) @binding(4) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 
-const TILE = 64u;
-const BK = 16u;
+const T = (BM / 8u) * (BN / 8u);  // threads of a team
+// Loading is cut into blocks of 4 rows × 4 k, which are turned on their way into shared memory.
+const X_BLOCKS = BM * BK / 16u;
+const BLOCKS = (BM + BN) * BK / 16u;
+const LOADS = (BLOCKS + T - 1u) / T;
+const TEAM = (BM + BN) * BK / 4u;  // vec4 of a team: X as [k][row / 4], then W
 
-// [k][row / 4]: four rows of the tile side by side.
-var<workgroup> xs: array<vec4<f32>, 256>;
-var<workgroup> ws: array<vec4<f32>, 256>;
+var<workgroup> tile: array<vec4<f32>, SPLIT * TEAM>;
 
-fn x4(row: u32, k: u32) -> vec4<f32> {
-  if (row < p.m && k < p.k) {
-    return x[(row * p.ldx + k) / 4u];
-  }
-  return vec4<f32>();
+struct Block {
+  r0: vec4<u32>,
+  r1: vec4<u32>,
+  r2: vec4<u32>,
+  r3: vec4<u32>,
 }
 
-fn w4(row: u32, k: u32) -> vec4<f32> {
-  if (row < p.n && k < p.k) {
-    return weight4(row, k, p.rowWords);
+fn x4(row: u32, k: u32) -> vec4<u32> {
+  if (row < p.m && k < p.k) {
+    return bitcast<vec4<u32>>(x[(row * p.ldx + k) / 4u]);
   }
-  return vec4<f32>();
+  return vec4<u32>();
+}
+
+fn w4(row: u32, k: u32) -> vec4<u32> {
+  if (row < p.n && k < p.k) {
+    return raw4(row, k, p.rowWords);
+  }
+  return vec4<u32>();
+}
+
+// Block b of the step at k0, as it lies in memory.
+fn load(b: u32, row0: u32, col0: u32, k0: u32) -> Block {
+  if (b < X_BLOCKS) {
+    let row = row0 + (b / (BK / 4u)) * 4u;
+    let k = k0 + (b % (BK / 4u)) * 4u;
+    return Block(x4(row, k), x4(row + 1u, k), x4(row + 2u, k), x4(row + 3u, k));
+  }
+  if (b >= BLOCKS) {
+    return Block();
+  }
+  let row = col0 + ((b - X_BLOCKS) / (BK / 4u)) * 4u;
+  let k = k0 + (b % (BK / 4u)) * 4u;
+  return Block(w4(row, k), w4(row + 1u, k), w4(row + 2u, k), w4(row + 3u, k));
+}
+
+fn place(b: u32, base: u32, v: Block) {
+  let k = (b % (BK / 4u)) * 4u;
+  if (b < X_BLOCKS) {
+    let m = transpose(mat4x4<f32>(
+      bitcast<vec4<f32>>(v.r0), bitcast<vec4<f32>>(v.r1), bitcast<vec4<f32>>(v.r2), bitcast<vec4<f32>>(v.r3)));
+    let at = base + k * (BM / 4u) + b / (BK / 4u);
+    tile[at] = m[0]; tile[at + BM / 4u] = m[1]; tile[at + BM / 2u] = m[2]; tile[at + 3u * BM / 4u] = m[3];
+  } else if (b < BLOCKS) {
+    let m = transpose(mat4x4<f32>(open4(v.r0), open4(v.r1), open4(v.r2), open4(v.r3)));
+    let at = base + BM * BK / 4u + k * (BN / 4u) + (b - X_BLOCKS) / (BK / 4u);
+    tile[at] = m[0]; tile[at + BN / 4u] = m[1]; tile[at + BN / 2u] = m[2]; tile[at + 3u * BN / 4u] = m[3];
+  }
 }
 
 fn store(row: u32, col: u32, value: vec4<f32>) {
@@ -57,16 +96,16 @@ fn store(row: u32, col: u32, value: vec4<f32>) {
   }
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(SPLIT * T)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
-  let row0 = wg.y * TILE;
-  let col0 = wg.x * TILE;
-  // Loading: a block of 4 rows × 4 k for each thread, turned on its way into shared memory.
-  let lr = (lid / 4u) * 4u;
-  let lk = (lid % 4u) * 4u;
-  // Computing: rows 8·ty.., columns 8·tx.. of the tile.
-  let ty = lid / 8u;
-  let tx = lid % 8u;
+  let row0 = wg.y * BM;
+  let col0 = wg.x * BN;
+  let team = lid / T;
+  let t = lid % T;
+  let base = team * TEAM;
+  // 32 neighbouring threads make 4 × 8 blocks of 4 × 4, in each quarter of the tile: their reads of shared memory lie side by side.
+  let tx = ((t / 32u) % (BN / 64u)) * 8u + t % 8u;
+  let ty = (t / 32u / (BN / 64u)) * 4u + (t % 32u) / 8u;
   var a0 = vec4<f32>(); var b0 = vec4<f32>();
   var a1 = vec4<f32>(); var b1 = vec4<f32>();
   var a2 = vec4<f32>(); var b2 = vec4<f32>();
@@ -75,21 +114,25 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   var a5 = vec4<f32>(); var b5 = vec4<f32>();
   var a6 = vec4<f32>(); var b6 = vec4<f32>();
   var a7 = vec4<f32>(); var b7 = vec4<f32>();
-  for (var k0 = 0u; k0 < p.k; k0 += BK) {
-    let xr = transpose(mat4x4<f32>(
-      x4(row0 + lr, k0 + lk), x4(row0 + lr + 1u, k0 + lk), x4(row0 + lr + 2u, k0 + lk), x4(row0 + lr + 3u, k0 + lk)));
-    let wr = transpose(mat4x4<f32>(
-      w4(col0 + lr, k0 + lk), w4(col0 + lr + 1u, k0 + lk), w4(col0 + lr + 2u, k0 + lk), w4(col0 + lr + 3u, k0 + lk)));
+  var next: array<Block, LOADS>;
+  for (var s = 0u; s < LOADS; s++) {
+    next[s] = load(s * T + t, row0, col0, team * BK);
+  }
+  for (var k0 = 0u; k0 < p.k; k0 += SPLIT * BK) {
     workgroupBarrier();
-    let at = lk * 16u + lr / 4u;
-    xs[at] = xr[0]; xs[at + 16u] = xr[1]; xs[at + 32u] = xr[2]; xs[at + 48u] = xr[3];
-    ws[at] = wr[0]; ws[at + 16u] = wr[1]; ws[at + 32u] = wr[2]; ws[at + 48u] = wr[3];
+    for (var s = 0u; s < LOADS; s++) {
+      place(s * T + t, base, next[s]);
+    }
     workgroupBarrier();
+    // Beyond the end of K everything loads as zero; weights of zero scale and offset are zero too.
+    for (var s = 0u; s < LOADS; s++) {
+      next[s] = load(s * T + t, row0, col0, k0 + (SPLIT + team) * BK);
+    }
     for (var k = 0u; k < BK; k++) {
-      let xa = xs[k * 16u + ty * 2u];
-      let xb = xs[k * 16u + ty * 2u + 1u];
-      let wa = ws[k * 16u + tx * 2u];
-      let wb = ws[k * 16u + tx * 2u + 1u];
+      let xa = tile[base + k * (BM / 4u) + ty];
+      let xb = tile[base + k * (BM / 4u) + BM / 8u + ty];
+      let wa = tile[base + BM * BK / 4u + k * (BN / 4u) + tx];
+      let wb = tile[base + BM * BK / 4u + k * (BN / 4u) + BN / 8u + tx];
       a0 += xa.x * wa; b0 += xa.x * wb;
       a1 += xa.y * wa; b1 += xa.y * wb;
       a2 += xa.z * wa; b2 += xa.z * wb;
@@ -100,14 +143,41 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
       a7 += xb.w * wa; b7 += xb.w * wb;
     }
   }
-  let row = row0 + ty * 8u;
-  let col = col0 + tx * 8u;
-  store(row, col, a0); store(row, col + 4u, b0);
-  store(row + 1u, col, a1); store(row + 1u, col + 4u, b1);
-  store(row + 2u, col, a2); store(row + 2u, col + 4u, b2);
-  store(row + 3u, col, a3); store(row + 3u, col + 4u, b3);
-  store(row + 4u, col, a4); store(row + 4u, col + 4u, b4);
-  store(row + 5u, col, a5); store(row + 5u, col + 4u, b5);
-  store(row + 6u, col, a6); store(row + 6u, col + 4u, b6);
-  store(row + 7u, col, a7); store(row + 7u, col + 4u, b7);
+  for (var other = 1u; other < SPLIT; other++) {
+    workgroupBarrier();
+    if (team == other) {
+      tile[0u * T + t] = a0; tile[1u * T + t] = b0;
+      tile[2u * T + t] = a1; tile[3u * T + t] = b1;
+      tile[4u * T + t] = a2; tile[5u * T + t] = b2;
+      tile[6u * T + t] = a3; tile[7u * T + t] = b3;
+      tile[8u * T + t] = a4; tile[9u * T + t] = b4;
+      tile[10u * T + t] = a5; tile[11u * T + t] = b5;
+      tile[12u * T + t] = a6; tile[13u * T + t] = b6;
+      tile[14u * T + t] = a7; tile[15u * T + t] = b7;
+    }
+    workgroupBarrier();
+    if (team == 0u) {
+      a0 += tile[0u * T + t]; b0 += tile[1u * T + t];
+      a1 += tile[2u * T + t]; b1 += tile[3u * T + t];
+      a2 += tile[4u * T + t]; b2 += tile[5u * T + t];
+      a3 += tile[6u * T + t]; b3 += tile[7u * T + t];
+      a4 += tile[8u * T + t]; b4 += tile[9u * T + t];
+      a5 += tile[10u * T + t]; b5 += tile[11u * T + t];
+      a6 += tile[12u * T + t]; b6 += tile[13u * T + t];
+      a7 += tile[14u * T + t]; b7 += tile[15u * T + t];
+    }
+  }
+  if (team > 0u) {
+    return;
+  }
+  let row = row0 + ty * 4u;
+  let col = col0 + tx * 4u;
+  store(row + 0u, col, a0); store(row + 0u, col + BN / 2u, b0);
+  store(row + 1u, col, a1); store(row + 1u, col + BN / 2u, b1);
+  store(row + 2u, col, a2); store(row + 2u, col + BN / 2u, b2);
+  store(row + 3u, col, a3); store(row + 3u, col + BN / 2u, b3);
+  store(row + BM / 2u + 0u, col, a4); store(row + BM / 2u + 0u, col + BN / 2u, b4);
+  store(row + BM / 2u + 1u, col, a5); store(row + BM / 2u + 1u, col + BN / 2u, b5);
+  store(row + BM / 2u + 2u, col, a6); store(row + BM / 2u + 2u, col + BN / 2u, b6);
+  store(row + BM / 2u + 3u, col, a7); store(row + BM / 2u + 3u, col + BN / 2u, b7);
 }

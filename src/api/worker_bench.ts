@@ -52,8 +52,12 @@ interface Setting {
 const PARTS: Record<string, (setting: Setting) => Promise<void>> = {
   decode: measureDecode,
   "decode kernels": measureDecodeKernels,
+  "one-row shapes": (setting) => bench(setting).vecShapes(),
   prefill: measurePrefill,
   "prefill kernels": measurePrefillKernels,
+  "many-row shapes": async (setting) => {
+    for (const m of [326, 1024]) await bench(setting).tileShapes(m);
+  },
   vision: measureVision,
 };
 
@@ -65,7 +69,7 @@ export async function runBench(gpu: Gpu, options: BenchOptions, onRow: (row: Ben
     onRow(row);
   };
   const ceilings = await measureCeilings(gpu);
-  rows({ part: "ceilings", name: "copy, read and written", value: ceilings.copyBandwidth / 1e9, unit: "GB/s" });
+  rows({ part: "ceilings", name: "memory", value: ceilings.copyBandwidth / 1e9, unit: "GB/s" });
   rows({ part: "ceilings", name: "f32 multiply-adds", value: ceilings.arithmetic / 1e12, unit: "TFLOP/s" });
   const weights = await randomWeights(gpu, config);
   let model: Qwen3VL | undefined;

@@ -9,7 +9,11 @@ import {
   rmsNorm,
   rope,
   swiglu,
+  TILE_SHAPES,
+  tileChoice,
   timeProgram,
+  VEC_SHAPES,
+  vecChoice,
 } from "../kernels/index.ts";
 import type { GpuWeights, Qwen3VLConfig } from "../models/index.ts";
 import type { BenchRow } from "./bench_protocol.ts";
@@ -114,6 +118,54 @@ export class KernelBench {
       share: Math.max(byBandwidth, byArithmetic) / sum,
       bound: byBandwidth > byArithmetic ? "bandwidth" : "arithmetic",
     });
+    this.#free();
+  }
+
+  /** Every way of running the one-row products, for the choice of defaults. */
+  async vecShapes(): Promise<void> {
+    const { text } = this.#config;
+    const { choices } = this.#gpu;
+    const x = this.#floats(Math.max(text.hiddenSize, text.intermediateSize));
+    const y = this.#floats(2 * text.intermediateSize);
+    for (const name of LINEARS) {
+      const matrices = Array.from({ length: Math.min(8, text.numHiddenLayers) }, (_, i) =>
+        this.#weights.matrix(`language.layers.${i}.${name}`),
+      );
+      const { rows, cols } = matrices[0]!;
+      const cost = {
+        bytes: matrixBytes(matrices[0]!) + 4 * (rows + cols),
+        flops: 2 * rows * cols,
+        runs: matrices.length,
+      };
+      for (const [i, shape] of VEC_SHAPES.entries()) {
+        choices.set(vecChoice(matrices[0]!), i);
+        await this.#time("one-row shapes", `${name} ${i} ${JSON.stringify(shape)}`, cost, (program) => {
+          for (const weight of matrices) matmul(program, { x, y, m: 1, weight });
+        });
+      }
+      choices.delete(vecChoice(matrices[0]!));
+    }
+    this.#free();
+  }
+
+  /** Every way of running the products of a prefill with m rows. */
+  async tileShapes(m: number): Promise<void> {
+    const { text } = this.#config;
+    const { choices } = this.#gpu;
+    const x = this.#floats(m * Math.max(text.hiddenSize, text.intermediateSize));
+    const y = this.#floats(m * 2 * text.intermediateSize);
+    for (const name of LINEARS) {
+      const weight = this.#weights.matrix(`language.layers.0.${name}`);
+      const { rows, cols } = weight;
+      const cost = { bytes: matrixBytes(weight) + 4 * m * (rows + cols), flops: 2 * m * rows * cols, runs: 1 };
+      for (const [i, shape] of TILE_SHAPES.entries()) {
+        choices.set(tileChoice(weight, m), i);
+        await this.#time("many-row shapes", `${name}, ${m} rows, ${i} ${JSON.stringify(shape)}`, cost, (program) =>
+          matmul(program, { x, y, m, weight }),
+        );
+      }
+      choices.delete(tileChoice(weight, m));
+    }
     this.#free();
   }
 

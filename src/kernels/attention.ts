@@ -85,21 +85,17 @@ export function decodeScratchBytes(shape: { heads: number; d: number; capacity: 
 /** Records the attention of one new token over the whole cache. The handle sets how many slices are launched. */
 export function decodeAttention(program: Program, a: DecodeAttentionOptions): { slices(count: number): void } {
   const group = a.heads / a.kvHeads;
-  const constants = {
-    GROUP: group,
-    SLICE: DECODE_SLICE,
-    GROUP_VECS: (group * a.d) / 4,
-    GROUP_SLICE: group * DECODE_SLICE,
-  };
+  // Heads that share a workgroup: their sums must fit its 16 KiB.
+  const together = group % 4 === 0 ? 4 : group % 2 === 0 ? 2 : 1;
   const split = program.gpu.kernel(
     `attention_decode ${a.cacheType} d${a.d}`,
-    compose(constants, cacheLibrary(a.cacheType), decodeShader),
+    compose({ HEADS: together, SLICE: DECODE_SLICE }, cacheLibrary(a.cacheType), decodeShader),
     "rrrrw",
   );
   const handle: GridHandle = program.dispatch(split, {
-    params: [a.kvHeads, a.d, a.capacity, f32(a.d ** -0.5)],
+    params: [a.heads, group, a.d, a.capacity, f32(a.d ** -0.5)],
     buffers: [a.q, a.k, a.v, a.positions, a.partial],
-    grid: [a.slices, a.kvHeads],
+    grid: [a.slices, a.heads / together],
     work: a.slices * DECODE_SLICE * a.heads * a.d * 4,
   });
   const reduce = program.gpu.kernel(
@@ -113,5 +109,5 @@ export function decodeAttention(program: Program, a: DecodeAttentionOptions): { 
     grid: [a.heads],
     work: a.slices * a.heads * a.d * 4,
   });
-  return { slices: (count) => handle.set(count, a.kvHeads) };
+  return { slices: (count) => handle.set(count, a.heads / together) };
 }

@@ -11,11 +11,20 @@ export { gradNorm, gradNormPartials } from "./grad_norm.ts";
 export { quickCheck, runCases } from "./harness.ts";
 export { interpolate } from "./interpolate.ts";
 export { layerNorm, layerNormBackward } from "./layer_norm.ts";
-export { type Matrix, type MatrixBlock, matmul } from "./matmul.ts";
+export {
+  canGlu,
+  type Matrix,
+  type MatrixBlock,
+  matmul,
+  TILE_SHAPES,
+  tileChoice,
+  VEC_SHAPES,
+  vecChoice,
+} from "./matmul.ts";
 export { matmulBackward } from "./matmul_backward.ts";
 export { rmsNorm, rmsNormBackward } from "./rms_norm.ts";
 export { type CacheType, rope, ropeBackward } from "./rope.ts";
-export { packSampleSettings, type SampleSettings, type SampleState, sample } from "./sample.ts";
+export { packSampleSettings, type SampleSettings, type SampleState, sample, sampleScratchBytes } from "./sample.ts";
 export { scatter } from "./scatter.ts";
 export { swiglu, swigluBackward } from "./swiglu.ts";
 export { type Ceilings, measureCeilings, timeProgram } from "./timing.ts";

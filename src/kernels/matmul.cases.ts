@@ -1,5 +1,5 @@
 import type { Bench, KernelCase } from "./case.ts";
-import { type Activation, type Matrix, matmul, VEC_SHAPES, vecChoice } from "./matmul.ts";
+import { type Activation, type Matrix, matmul, TILE_SHAPES, tileChoice, VEC_SHAPES, vecChoice } from "./matmul.ts";
 
 interface Shape {
   scheme: Matrix["scheme"];
@@ -13,7 +13,7 @@ interface Shape {
   ldx?: number;
   norm?: boolean;
   glu?: boolean;
-  /** One of VEC_SHAPES, as if this device had found it best. */
+  /** One of VEC_SHAPES or TILE_SHAPES, as if this device had found it best. */
   choice?: number;
 }
 
@@ -81,7 +81,8 @@ function build(bench: Bench, s: Shape) {
   const { choices } = bench.gpu;
   return {
     record: (program: Parameters<typeof matmul>[0]) => {
-      if (s.choice !== undefined) choices.set(vecChoice(matrix, s.glu), s.choice);
+      const name = s.m > 4 ? tileChoice(matrix, s.m) : vecChoice(matrix, s.glu);
+      if (s.choice !== undefined) choices.set(name, s.choice);
       matmul(program, {
         x: xSlice,
         y: ySlice,
@@ -94,7 +95,7 @@ function build(bench: Bench, s: Shape) {
         ...(s.norm ? { norm: { gain: gainSlice, eps } } : {}),
         ...(s.glu ? { glu: true } : {}),
       });
-      choices.delete(vecChoice(matrix, s.glu));
+      choices.delete(name);
     },
     outputs: [{ name: "y", slice: ySlice, expected }],
   };
@@ -125,6 +126,8 @@ const shapes: Shape[] = [
   { scheme: "bf16", m: 5, n: 3, k: 20, bias: true, activation: "gelu_erf" },
   { scheme: "bf16", m: 70, n: 150, k: 148, ldx: 152 },
   { scheme: "q4a32", m: 130, n: 192, k: 100, blockRows: 64, bias: true, accumulate: true },
+  ...TILE_SHAPES.map((_, choice): Shape => ({ scheme: "q4a32", m: 150, n: 140, k: 104, accumulate: true, choice })),
+  ...TILE_SHAPES.map((_, choice): Shape => ({ scheme: "bf16", m: 70, n: 131, k: 68, bias: true, choice })),
 ];
 
 export const matmulCases: KernelCase[] = shapes.map((s) => ({

@@ -1,4 +1,6 @@
 import activation from "../../shaders/lib/activation.wgsl?raw";
+import rawBf16 from "../../shaders/lib/raw_bf16.wgsl?raw";
+import rawQ4 from "../../shaders/lib/raw_q4.wgsl?raw";
 import unitBf16 from "../../shaders/lib/unit_bf16.wgsl?raw";
 import unitQ4 from "../../shaders/lib/unit_q4.wgsl?raw";
 import weightBf16 from "../../shaders/lib/weight_bf16.wgsl?raw";
@@ -87,20 +89,59 @@ function vecShape(gpu: Gpu, o: MatmulOptions): VecShape & { threads: number } {
   return { ...shape, threads: Math.max(32, Math.ceil(units / rounds / 32) * 32) };
 }
 
+/** One way of running a product with many rows: tiles of bm × bn outputs in steps of bk, by `split` teams of threads each. */
+interface TileShape {
+  bm: number;
+  bn: number;
+  bk: number;
+  split: number;
+}
+
+/** What a device may choose from: each fits 256 threads and 16 KiB of workgroup memory. */
+export const TILE_SHAPES: readonly TileShape[] = [
+  { bm: 128, bn: 128, bk: 16, split: 1 },
+  { bm: 128, bn: 64, bk: 16, split: 1 },
+  { bm: 64, bn: 64, bk: 16, split: 1 },
+  { bm: 64, bn: 64, bk: 16, split: 2 },
+  { bm: 64, bn: 64, bk: 8, split: 4 },
+];
+
+/** The name under which a device keeps its choice for a product of m rows, rounded to a power of two. */
+export function tileChoice(weight: Matrix, m: number): string {
+  return `matmul_tile ${weight.scheme} ${weight.rows}×${weight.cols} ${2 ** Math.ceil(Math.log2(m))}`;
+}
+
+/** Workgroups that a large device wants to be busy. */
+const MANY_TILES = 256;
+
+/** The choice of the device, or the largest tile of which there are many; with few tiles, teams share them. */
+function tileShape(gpu: Gpu, weight: Matrix, m: number): TileShape {
+  const chosen = gpu.choices.get(tileChoice(weight, m));
+  if (chosen !== undefined) return TILE_SHAPES[chosen]!;
+  const tiles = ({ bm, bn }: TileShape) => Math.ceil(m / bm) * Math.ceil(weight.rows / bn);
+  const large = TILE_SHAPES.slice(0, 3).find((shape) => tiles(shape) >= MANY_TILES);
+  return large ?? TILE_SHAPES[tiles(TILE_SHAPES[2]!) >= MANY_TILES / 2 ? 3 : 4]!;
+}
+
 /** The head that opens weights of a scheme four at a time: `weight4`. */
 export function weightLibrary(scheme: Matrix["scheme"]): { constants: Record<string, number>; lib: string } {
   if (scheme === "bf16") return { constants: {}, lib: weightBf16 };
   return { constants: { GROUP: scheme === "q4a64" ? 64 : 32 }, lib: weightQ4 };
 }
 
-function matmulKernel(gpu: Gpu, o: MatmulOptions, vec: (VecShape & { threads: number }) | undefined): Kernel {
+function matmulKernel(gpu: Gpu, o: MatmulOptions, how: (VecShape & { threads: number }) | TileShape): Kernel {
   const { scheme } = o.weight;
-  const { constants, lib } = weightLibrary(scheme);
+  const { constants } = weightLibrary(scheme);
   const act = o.activation ?? "none";
   const apply = `fn activate(v: f32) -> f32 {\n  return ${act === "none" ? "v" : `${act}(v)`};\n}\n`;
   const flags = { ...constants, BIAS: o.bias !== undefined, ACCUMULATE: o.accumulate ?? false };
-  if (!vec) return gpu.kernel(`matmul_tile ${scheme}`, compose(flags, lib, activation, apply, tileShader), "rrrrw");
-  const { threads, rows, unorm } = vec;
+  if ("bm" in how) {
+    const { bm, bn, bk, split } = how;
+    const shape = { BM: bm, BN: bn, BK: bk, SPLIT: split };
+    const code = compose({ ...flags, ...shape }, scheme === "bf16" ? rawBf16 : rawQ4, activation, apply, tileShader);
+    return gpu.kernel(`matmul_tile ${scheme}`, code, "rrrrw");
+  }
+  const { threads, rows, unorm } = how;
   const shape = { W: threads, ROWS: rows, UNORM: unorm, NORM: o.norm !== undefined, GLU: o.glu ?? false };
   const unit = scheme === "bf16" ? unitBf16 : unitQ4;
   const code = compose({ ...flags, ...shape }, unit, activation, apply, vecShader);
@@ -119,7 +160,8 @@ export function matmul(program: Program, o: MatmulOptions): void {
     return;
   }
   if (o.norm || o.glu) throw new Error(`${weight.label}: norm and glu are for at most ${VEC_ROWS} rows, not ${m}`);
-  const kernel = matmulKernel(program.gpu, o, undefined);
+  const shape = tileShape(program.gpu, weight, m);
+  const kernel = matmulKernel(program.gpu, o, shape);
   const ldx = o.ldx ?? weight.cols;
   for (const block of weight.blocks) {
     const { rows } = block;
@@ -137,7 +179,7 @@ export function matmul(program: Program, o: MatmulOptions): void {
           rowsFrom(o.x, row * ldx),
           rowsFrom(o.y, row * weight.rows),
         ],
-        grid: [Math.ceil(rows / 64), Math.ceil(here / 64)],
+        grid: [Math.ceil(rows / shape.bn), Math.ceil(here / shape.bm)],
         work: workPerRow * here,
       });
     }

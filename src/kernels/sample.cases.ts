@@ -1,5 +1,5 @@
 import type { Bench, BuiltCase, KernelCase } from "./case.ts";
-import { packSampleSettings, type SampleSettings, sample } from "./sample.ts";
+import { packSampleSettings, type SampleSettings, sample, sampleScratchBytes } from "./sample.ts";
 
 const plain: Omit<SampleSettings, "limit"> = {
   temperature: 1,
@@ -89,6 +89,7 @@ function build(bench: Bench, vocab: number, settings: SampleSettings): BuiltCase
     positions: bench.upload(new Uint32Array([5, 6, 7, 8])),
     control: bench.upload(control),
     ring: bench.empty(16),
+    scratch: bench.empty(sampleScratchBytes(vocab) / 4),
   };
   const ended = s.ends.includes(picked.pick) ? 1 : 0;
   const ring = new Float64Array(16);
@@ -147,6 +148,10 @@ const cases: [name: string, vocab: number, settings: Partial<SampleSettings>][] 
     5000,
     { temperature: 0.9, topK: 50, topP: 0.95, minP: 0.02, repetitionPenalty: 1.1, presencePenalty: 0.5 },
   ],
+  // Enough segments for top-k to find a bound among their maxima, and more than that.
+  ["top-k 20, 30 segments", 30000, { topK: 20 }],
+  ["top-k 40, 30 segments", 30000, { topK: 40, topP: 0.9 }],
+  ["top-p 0.95, 30 segments", 30000, { topP: 0.95, temperature: 0.5 }],
   ["one token", 1, { topK: 5, topP: 0.5, minP: 0.5 }],
   ["ends the turn", 300, { temperature: 0, ends: Array.from({ length: 8 }, (_, i) => i) }],
 ];

@@ -1,4 +1,7 @@
-import sampleShader from "../../shaders/sample.wgsl?raw";
+import library from "../../shaders/lib/sample.wgsl?raw";
+import pickShader from "../../shaders/sample.wgsl?raw";
+import filterShader from "../../shaders/sample_filter.wgsl?raw";
+import scanShader from "../../shaders/sample_scan.wgsl?raw";
 import { f32, type Program } from "../gpu/index.ts";
 import { composeReduce, type Slice } from "./source.ts";
 
@@ -18,6 +21,8 @@ export interface SampleState {
   control: Slice;
   /** [capacity] u32: all tokens picked. */
   ring: Slice;
+  /** `sampleScratchBytes`. */
+  scratch: Slice;
 }
 
 export interface SampleSettings {
@@ -52,14 +57,37 @@ export function packSampleSettings(s: SampleSettings): Uint32Array<ArrayBuffer> 
   return words;
 }
 
+/** Ids of one workgroup of the first two steps. */
+const SEGMENT = 1024;
+
+/** Bytes of `scratch`, which must be zero before the first use. */
+export function sampleScratchBytes(vocab: number): number {
+  return 4 * (6 * Math.ceil(vocab / SEGMENT) + 1 + vocab);
+}
+
 /** Records the choice of the next token from one row of logits. */
 export function sample(program: Program, state: SampleState, vocab: number): void {
-  const code = composeReduce(program.gpu, 256, {}, sampleShader);
-  const kernel = program.gpu.kernel("sample", code, "rwwwwww");
-  program.dispatch(kernel, {
+  const { gpu } = program;
+  const { settings, logits, seen, token, positions, control, ring, scratch } = state;
+  const segments = Math.ceil(vocab / SEGMENT);
+  const kernel = (name: string, shader: string, access: string) =>
+    gpu.kernel(name, composeReduce(gpu, 256, {}, library, shader), access);
+  program.dispatch(kernel("sample_scan", scanShader, "rrrww"), {
     params: [vocab],
-    buffers: [state.settings, state.logits, state.seen, state.token, state.positions, state.control, state.ring],
+    buffers: [settings, control, seen, logits, scratch],
+    grid: [segments],
+    work: vocab * 8,
+  });
+  program.dispatch(kernel("sample_filter", filterShader, "rrrw"), {
+    params: [segments],
+    buffers: [settings, control, logits, scratch],
+    grid: [segments],
+    work: vocab * 8,
+  });
+  program.dispatch(kernel("sample", pickShader, "rrwwwwww"), {
+    params: [segments],
+    buffers: [settings, logits, scratch, seen, token, positions, control, ring],
     grid: [1],
-    work: vocab * 20,
+    work: vocab,
   });
 }

@@ -1,12 +1,16 @@
 import arithmeticShader from "../../shaders/arithmetic.wgsl?raw";
+import readShader from "../../shaders/read.wgsl?raw";
 import { Program } from "../gpu/index.ts";
 import { compose, type Gpu } from "./source.ts";
 
-/** What the device can do at most, measured in the same run: bytes read and written per second, f32 FLOPs per second. */
+/** What the device can do at most, measured in the same run: bytes moved per second, f32 FLOPs per second. */
 export interface Ceilings {
   copyBandwidth: number;
   arithmetic: number;
 }
+
+/** Loads of 16 bytes that a thread of read.wgsl has under way. */
+const READS = 8;
 
 interface Cost {
   bytes: number;
@@ -60,27 +64,36 @@ export async function timeProgram(gpu: Gpu, program: Program, cost: Cost, ceilin
   };
 }
 
-/** Measures the ceilings: a device-to-device copy, and a loop of independent f32 multiply-adds. */
+/** Measures the ceilings: reading and writing memory, and independent f32 multiply-adds. */
 export async function measureCeilings(gpu: Gpu): Promise<Ceilings> {
-  const bytes = Math.min(2 ** 26, gpu.maxBytes);
+  const bytes = Math.min(2 ** 28, gpu.maxBytes);
   const from = gpu.storage("self-test", "copy source", bytes);
   const to = gpu.storage("self-test", "copy target", bytes);
-  const copy = new Program(gpu, "copy");
-  copy.copy(from, to);
-  const copyMs = await slope(gpu, copy.seal());
-  const groups = 1024;
-  const rounds = 64;
-  const loop = new Program(gpu, "arithmetic");
-  const kernel = gpu.kernel("arithmetic", compose({}, arithmeticShader), "w");
-  loop.dispatch(kernel, { params: [rounds], buffers: [to], grid: [groups], work: 0 });
-  const loopMs = await slope(gpu, loop.seal());
-  copy.free();
-  loop.free();
+  const rate = async (work: number, record: (program: Program) => void) => {
+    const program = new Program(gpu, "ceiling");
+    record(program);
+    const milliseconds = await slope(gpu, program.seal());
+    program.free();
+    return (work * 1000) / milliseconds;
+  };
+  // Weights are read and hardly anything is written: the better of copying and reading is the ceiling.
+  const copy = await rate(2 * bytes, (program) => program.copy(from, to));
+  const readKernel = gpu.kernel("read", compose({}, readShader), "rw");
+  const groups = Math.min(65535, bytes / 16 / 256 / READS);
+  const read = await rate(groups * 256 * READS * 16, (program) =>
+    program.dispatch(readKernel, { params: [groups], buffers: [from, to], grid: [groups], work: 0 }),
+  );
+  const loop = gpu.kernel("arithmetic", compose({}, arithmeticShader), "w");
+  // 64 threads × 8 vec4 multiply-adds a round; more rounds until the start of a dispatch no longer counts.
+  let arithmetic = 0;
+  for (let rounds = 64; ; rounds *= 8) {
+    const flops = 4096 * 64 * rounds * 8 * 4 * 2;
+    arithmetic = await rate(flops, (program) =>
+      program.dispatch(loop, { params: [rounds], buffers: [to], grid: [4096], work: 0 }),
+    );
+    if (flops / arithmetic > 2e-3) break;
+  }
   gpu.free(from);
   gpu.free(to);
-  return {
-    copyBandwidth: (2 * bytes * 1000) / copyMs,
-    // 64 threads × 8 vec4 multiply-adds a round.
-    arithmetic: (groups * 64 * rounds * 8 * 4 * 2 * 1000) / loopMs,
-  };
+  return { copyBandwidth: Math.max(copy, read), arithmetic };
 }

@@ -11,8 +11,8 @@ import {
   rope,
   type SampleState,
   sample,
+  sampleScratchBytes,
   scatter,
-  swiglu,
 } from "../../kernels/index.ts";
 import type { Qwen3VLConfig, TextConfig } from "./config.ts";
 import { ropeTable } from "./positions.ts";
@@ -58,7 +58,7 @@ export function activationBytes(text: TextConfig, { capacity, maxRows }: Languag
   const row = 2 * text.hiddenSize + qkv + 2 * q + 3 * text.intermediateSize + 16;
   const table = capacity * text.headDim;
   const scratch = decodeScratchBytes({ heads: text.numAttentionHeads, d: text.headDim, capacity }) / 4;
-  return 4 * (maxRows * row + table + scratch + 2 * text.vocabSize + capacity);
+  return 4 * (maxRows * row + table + scratch + 2 * text.vocabSize + capacity) + sampleScratchBytes(text.vocabSize);
 }
 
 /** The decoder of Qwen3-VL with its KV cache and the buffers of a running generation: qwen3-vl.md §6. */
@@ -153,6 +153,7 @@ export class LanguageModel {
       positions: make("sampling", "position", 4),
       control: make("sampling", "control", 2),
       ring: make("sampling", "picked tokens", capacity),
+      scratch: make("sampling", "candidates", sampleScratchBytes(text.vocabSize) / 4),
     } satisfies SampleState);
   }
 
@@ -243,10 +244,9 @@ export class LanguageModel {
     const w = this.#weights;
     const b = this.#b;
     const layer = `language.layers.${i}.`;
-    const norm = { rows, c: text.hiddenSize, eps: text.rmsNormEps };
     const [k, v] = [this.#keys[i]!, this.#values[i]!];
-    rmsNorm(program, b.x, w.vector(`${layer}input_norm`), b.n, norm);
-    w.linear(`${layer}qkv`).forward(program, { x: b.n, y: b.qkv, m: rows });
+    const normed = { x: b.x, m: rows, eps: text.rmsNormEps, normed: b.n };
+    w.linear(`${layer}qkv`).forwardNormed(program, { ...normed, gain: w.vector(`${layer}input_norm`), y: b.qkv });
     rope(program, {
       ...this.#heads(),
       qkv: b.qkv,
@@ -262,17 +262,21 @@ export class LanguageModel {
     });
     attend(k, v);
     w.linear(`${layer}o`).forward(program, { x: b.att, y: b.x, m: rows, accumulate: true });
-    rmsNorm(program, b.x, w.vector(`${layer}post_norm`), b.n, norm);
-    w.linear(`${layer}gate_up`).forward(program, { x: b.n, y: b.gu, m: rows });
-    swiglu(program, b.gu, b.act, { rows, n: text.intermediateSize });
+    const gain = w.vector(`${layer}post_norm`);
+    w.linear(`${layer}gate_up`).forwardNormed(program, { ...normed, gain, y: b.act, gateUp: b.gu });
     w.linear(`${layer}down`).forward(program, { x: b.act, y: b.x, m: rows, accumulate: true });
   }
 
   #logits(program: Program, x: Slice, rows: number, y: Slice): void {
     const { text } = this.#config;
     const head = this.#weights.matrix(text.tieWordEmbeddings ? "language.embed" : "language.head");
-    const norm = { rows, c: text.hiddenSize, eps: text.rmsNormEps };
-    rmsNorm(program, x, this.#weights.vector("language.norm"), this.#b.n, norm);
+    const gain = this.#weights.vector("language.norm");
+    const eps = text.rmsNormEps;
+    if (rows === 1) {
+      matmul(program, { x, y, m: rows, weight: head, norm: { gain, eps } });
+      return;
+    }
+    rmsNorm(program, x, gain, this.#b.n, { rows, c: text.hiddenSize, eps });
     matmul(program, { x: this.#b.n, y, m: rows, weight: head });
   }
 

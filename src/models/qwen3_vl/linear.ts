@@ -1,5 +1,15 @@
 import type { Program, Slice } from "../../gpu/index.ts";
-import { dropout, gemm, gemmScratchBytes, type Matrix, matmul, matmulBackward } from "../../kernels/index.ts";
+import {
+  canGlu,
+  dropout,
+  gemm,
+  gemmScratchBytes,
+  type Matrix,
+  matmul,
+  matmulBackward,
+  rmsNorm,
+  swiglu,
+} from "../../kernels/index.ts";
 
 /** One LoRA pair on rows of a matrix: y[:, row0 … row0 + rows] += scale · (x Aᵀ) Bᵀ. */
 export interface LoraPair {
@@ -52,6 +62,21 @@ export interface LinearForward {
   accumulate?: boolean;
   activation?: "gelu_tanh" | "gelu_erf";
   dropout?: Dropout | undefined;
+}
+
+export interface NormedForward {
+  /** [m, cols] f32. */
+  x: Slice;
+  /** [m, rows] f32, or [m, rows / 2] when gated. */
+  y: Slice;
+  m: number;
+  /** [cols] f32, of the RMSNorm in front. */
+  gain: Slice;
+  eps: number;
+  /** Scratch [m, cols] f32. */
+  normed: Slice;
+  /** Scratch [m, rows] f32; when given, y = silu(lower half) ⊙ upper half. */
+  gateUp?: Slice;
 }
 
 export interface LinearBackward {
@@ -118,6 +143,19 @@ export class Linear {
     }
     matmul(program, { ...base, accumulate: o.accumulate ?? false });
     addPairs(true);
+  }
+
+  /** Records the product behind an RMSNorm, gated where asked. A single row without an adapter takes one dispatch for all of it. */
+  forwardNormed(program: Program, o: NormedForward): void {
+    const { x, y, m, gain, eps, normed, gateUp } = o;
+    const { rows, cols } = this.weight;
+    if (m === 1 && !this.lora && (!gateUp || canGlu(this.weight))) {
+      matmul(program, { x, y, m, weight: this.weight, norm: { gain, eps }, glu: gateUp !== undefined });
+      return;
+    }
+    rmsNorm(program, x, gain, normed, { rows: m, c: cols, eps });
+    this.forward(program, { x: normed, y: gateUp ?? y, m });
+    if (gateUp) swiglu(program, gateUp, y, { rows: m, n: rows / 2 });
   }
 
   /** u = x Aᵀ for all pairs at once; returns what stood for x. */
