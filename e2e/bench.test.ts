@@ -20,10 +20,12 @@ group("npm run bench", () => {
         "ceilings",
         "decode",
         "decode kernels",
+        "many-row shapes",
         "memory",
         "one-row shapes",
         "prefill",
         "prefill kernels",
+        "tuning",
         "vision",
       ];
       expect([...parts].sort()).toEqual(expected);

@@ -116,7 +116,7 @@ class Worker {
         vendor: info.vendor,
         architecture: info.architecture,
         description: info.description || info.device,
-        software: /swiftshader|llvmpipe|software/i.test(`${info.architecture} ${info.description} ${info.device}`),
+        software: gpu.isSoftware,
         features: [...gpu.device.features].sort(),
         maxBufferSize: gpu.limits.maxBufferSize,
         maxBindingSize: gpu.limits.maxStorageBufferBindingSize,

@@ -1,4 +1,4 @@
-import { type MemoryPlan, planMemory, Session } from "../engine/index.ts";
+import { type MemoryPlan, planMemory, Session, tune } from "../engine/index.ts";
 import { isError } from "../errors.ts";
 import type { Gpu } from "../gpu/index.ts";
 import { type Ceilings, measureCeilings, packSampleSettings, type SampleSettings } from "../kernels/index.ts";
@@ -72,6 +72,10 @@ export async function runBench(gpu: Gpu, options: BenchOptions, onRow: (row: Ben
   rows({ part: "ceilings", name: "memory", value: ceilings.copyBandwidth / 1e9, unit: "GB/s" });
   rows({ part: "ceilings", name: "f32 multiply-adds", value: ceilings.arithmetic / 1e12, unit: "TFLOP/s" });
   const weights = await randomWeights(gpu, config);
+  const tuning = performance.now();
+  await tune(gpu, config, weights);
+  rows({ part: "tuning", name: "time", value: performance.now() - tuning, unit: "ms" });
+  for (const [name, choice] of gpu.choices) rows({ part: "tuning", name, value: choice + 1, unit: "count" });
   let model: Qwen3VL | undefined;
   let session: Session | undefined;
   try {

@@ -2,6 +2,7 @@ import { type Gpu, Program, type Slice } from "../gpu/index.ts";
 import {
   attention,
   type Ceilings,
+  canGlu,
   decodeAttention,
   decodeScratchBytes,
   type Matrix,
@@ -105,7 +106,14 @@ export class KernelBench {
       flops += cost.flops;
       sum += await this.#time(part, `${name}, ${m} rows`, cost, (program) => {
         for (const weight of matrices)
-          matmul(program, { x, y, m, weight, accumulate: name === "o" || name === "down" });
+          matmul(program, {
+            x,
+            y,
+            m,
+            weight,
+            accumulate: name === "o" || name === "down",
+            glu: m === 1 && name === "gate_up" && canGlu(weight),
+          });
       });
     }
     const byBandwidth = (1000 * bytes) / this.#ceilings.copyBandwidth;
@@ -137,13 +145,17 @@ export class KernelBench {
         flops: 2 * rows * cols,
         runs: matrices.length,
       };
+      const glu = name === "gate_up" && canGlu(matrices[0]!);
+      const key = vecChoice(matrices[0]!, glu);
+      const tuned = choices.get(key);
       for (const [i, shape] of VEC_SHAPES.entries()) {
-        choices.set(vecChoice(matrices[0]!), i);
+        choices.set(key, i);
         await this.#time("one-row shapes", `${name} ${i} ${JSON.stringify(shape)}`, cost, (program) => {
-          for (const weight of matrices) matmul(program, { x, y, m: 1, weight });
+          for (const weight of matrices) matmul(program, { x, y, m: 1, weight, glu });
         });
       }
-      choices.delete(vecChoice(matrices[0]!));
+      if (tuned === undefined) choices.delete(key);
+      else choices.set(key, tuned);
     }
     this.#free();
   }
@@ -158,13 +170,16 @@ export class KernelBench {
       const weight = this.#weights.matrix(`language.layers.0.${name}`);
       const { rows, cols } = weight;
       const cost = { bytes: matrixBytes(weight) + 4 * m * (rows + cols), flops: 2 * m * rows * cols, runs: 1 };
+      const key = tileChoice(weight, m);
+      const tuned = choices.get(key);
       for (const [i, shape] of TILE_SHAPES.entries()) {
-        choices.set(tileChoice(weight, m), i);
+        choices.set(key, i);
         await this.#time("many-row shapes", `${name}, ${m} rows, ${i} ${JSON.stringify(shape)}`, cost, (program) =>
           matmul(program, { x, y, m, weight }),
         );
       }
-      choices.delete(tileChoice(weight, m));
+      if (tuned === undefined) choices.delete(key);
+      else choices.set(key, tuned);
     }
     this.#free();
   }

@@ -7,6 +7,7 @@ import {
   planImport,
   planMemory,
   readShards,
+  tuningKey,
 } from "../engine/index.ts";
 import { BlobFileSet, type Checkpoint, type FileSet, HttpFileSet, openHub } from "../formats/index.ts";
 import type { Gpu } from "../gpu/index.ts";
@@ -20,6 +21,7 @@ import type {
   Progress,
   WeightScheme,
 } from "./protocol.ts";
+import { getSetting, putSetting } from "./worker_conversations.ts";
 import { EncoderPool } from "./worker_pool.ts";
 
 /** Where the embedded demo model lies, next to the app itself. */
@@ -138,12 +140,16 @@ export async function loadStored(
   const manifest = await openModel(id);
   const report = progressOf("Loading onto the GPU", onProgress);
   report(0, manifest.bytesTotal);
+  const key = tuningKey(gpu);
+  const choices = (await getSetting(key)) as Record<string, number> | undefined;
   const engine = await Engine.load(gpu, manifest, readShards(manifest, signal), {
+    ...(choices ? { choices } : {}),
     ...(options.contextLength ? { contextLength: options.contextLength } : {}),
     ...(options.cacheType ? { cacheType: options.cacheType } : {}),
     signal,
     onProgress: report,
   });
+  if (gpu.choices.size > 0) await putSetting(key, Object.fromEntries(gpu.choices));
   const { chat } = engine;
   const maxPixels = Math.min(chat.processor.maxPixels, engine.maxPixels);
   const loaded: LoadedModel = {

@@ -8,11 +8,14 @@ import { fitCache } from "./fit_cache.ts";
 import type { LoadedShard } from "./import_types.ts";
 import { longestContext, planMemory } from "./memory.ts";
 import { Session } from "./session.ts";
+import { tune } from "./tune.ts";
 
 export interface EngineOptions {
   /** Tokens that the KV cache holds; 8,192 or the checkpoint's own limit when absent. */
   contextLength?: number;
   cacheType?: CacheType;
+  /** What `tuningKey` has stored for this device; what is missing is measured. */
+  choices?: Readonly<Record<string, number>>;
   signal?: AbortSignal;
   /** Bytes of weights on the GPU so far. */
   onProgress?: (bytesDone: number, bytesTotal: number) => void;
@@ -83,6 +86,7 @@ export class Engine {
         bytes.buffer.transfer(0);
         options.onProgress?.(done, manifest.bytesTotal);
       }
+      await tune(gpu, config, weights, options.choices, options.signal);
       const { model, used } = await fitCache(gpu, config, weights, plan);
       const asked = options.contextLength ?? plan.capacity;
       if (used.capacity < asked) {

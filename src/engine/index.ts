@@ -5,3 +5,4 @@ export { type MemoryPlan, planMemory } from "./memory.ts";
 export { promptChunks } from "./prompt.ts";
 export { type Finish, type GenerateTimes, Session } from "./session.ts";
 export { StopStrings } from "./stop_strings.ts";
+export { tune, tuningKey } from "./tune.ts";

@@ -107,6 +107,12 @@ export class Gpu {
     }
   }
 
+  /** True for a software adapter such as SwiftShader: works, slowly. */
+  get isSoftware(): boolean {
+    const { architecture, description, device } = this.info;
+    return /swiftshader|llvmpipe|software/i.test(`${architecture} ${description} ${device}`);
+  }
+
   get limits(): GPUSupportedLimits {
     return this.device.limits;
   }

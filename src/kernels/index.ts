@@ -22,6 +22,7 @@ export {
   vecChoice,
 } from "./matmul.ts";
 export { matmulBackward } from "./matmul_backward.ts";
+export { tuneMatmul } from "./matmul_tune.ts";
 export { rmsNorm, rmsNormBackward } from "./rms_norm.ts";
 export { type CacheType, rope, ropeBackward } from "./rope.ts";
 export { packSampleSettings, type SampleSettings, type SampleState, sample, sampleScratchBytes } from "./sample.ts";

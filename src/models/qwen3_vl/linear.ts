@@ -149,7 +149,7 @@ export class Linear {
   forwardNormed(program: Program, o: NormedForward): void {
     const { x, y, m, gain, eps, normed, gateUp } = o;
     const { rows, cols } = this.weight;
-    if (m === 1 && !this.lora && (!gateUp || canGlu(this.weight))) {
+    if (m === 1 && !this.lora && !this.bias && (!gateUp || canGlu(this.weight))) {
       matmul(program, { x, y, m, weight: this.weight, norm: { gain, eps }, glu: gateUp !== undefined });
       return;
     }

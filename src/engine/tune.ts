@@ -1,0 +1,46 @@
+import type { Gpu } from "../gpu/index.ts";
+import { tuneMatmul } from "../kernels/index.ts";
+import type { GpuWeights, Qwen3VLConfig } from "../models/index.ts";
+
+/** Raise it when a kernel or the list of its shapes changes: what devices have measured before is measured again. */
+const TUNING_VERSION = 1;
+/** All measurements together; loading a model takes longer than this. */
+const MILLISECONDS = 1500;
+/** Rows of a full prefill chunk and of the tower's. */
+const PREFILL_ROWS = 512;
+const VISION_ROWS = 1024;
+
+/** The name under which a device's choices are kept. */
+export function tuningKey(gpu: Gpu): string {
+  const { vendor, architecture, device, description } = gpu.info;
+  return `tuning ${TUNING_VERSION} ${[vendor, architecture, device, description].filter(Boolean).join(" ")}`;
+}
+
+/**
+ * Measures how this device runs the products of a model best, what is known already apart, and leaves the answers in `gpu.choices`.
+ * Software adapters keep the defaults: measuring would take them longer than it saves.
+ */
+export async function tune(
+  gpu: Gpu,
+  config: Qwen3VLConfig,
+  weights: GpuWeights,
+  known: Readonly<Record<string, number>> = {},
+  signal?: AbortSignal,
+): Promise<void> {
+  for (const [name, choice] of Object.entries(known)) gpu.choices.set(name, choice);
+  if (gpu.isSoftware) return;
+  const { text, vision } = config;
+  const layers = (name: string) =>
+    Array.from({ length: text.numHiddenLayers }, (_, i) => weights.matrix(`language.layers.${i}.${name}`));
+  const blocks = (name: string) =>
+    Array.from({ length: vision.depth }, (_, i) => weights.matrix(`vision.blocks.${i}.${name}`));
+  const head = weights.matrix(text.tieWordEmbeddings ? "language.embed" : "language.head");
+  const linears = ["qkv", "o", "gate_up", "down"];
+  const questions = [
+    ...linears.map((name) => ({ matrices: layers(name), m: 1, glu: name === "gate_up" })),
+    { matrices: [head], m: 1 },
+    ...linears.map((name) => ({ matrices: layers(name), m: PREFILL_ROWS })),
+    ...["qkv", "proj", "fc1", "fc2"].map((name) => ({ matrices: blocks(name), m: VISION_ROWS })),
+  ];
+  await tuneMatmul(gpu, questions, { milliseconds: MILLISECONDS, ...(signal ? { signal } : {}) });
+}

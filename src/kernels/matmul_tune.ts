@@ -1,0 +1,116 @@
+import { throwIfCancelled } from "../errors.ts";
+import { Program } from "../gpu/index.ts";
+import { canGlu, type Matrix, matmul, TILE_SHAPES, tileChoice, VEC_SHAPES, vecChoice } from "./matmul.ts";
+import type { Gpu, Slice } from "./source.ts";
+
+/** Matrices of one shape, one of each layer, and the rows that they are multiplied with. */
+export interface TuneQuestion {
+  matrices: Matrix[];
+  m: number;
+  /** The upper half is up, the lower one gate. */
+  glu?: boolean;
+}
+
+/** Matrices that take turns while timing, so that no cache holds what is read next. */
+const TURNS = 4;
+/** A measurement goes on until it has taken this long; short, since there are many. */
+const LEAST_MILLISECONDS = 2;
+/** A choice computes wrongly when its result is further than this from the first one's (relative L2). */
+const TOLERANCE = 1e-4;
+
+/**
+ * Finds out which way of running matrix products is fastest on this device, for questions that have no answer yet, and leaves the
+ * answers in `gpu.choices`. Every way is compared with the default's result first. Questions that the time does not suffice for keep
+ * the default.
+ */
+export async function tuneMatmul(
+  gpu: Gpu,
+  questions: readonly TuneQuestion[],
+  options: { milliseconds: number; signal?: AbortSignal },
+): Promise<void> {
+  const end = performance.now() + options.milliseconds;
+  for (const question of questions) {
+    const weight = question.matrices[0];
+    if (!weight || (question.glu && !canGlu(weight))) continue;
+    const [name, count] =
+      question.m === 1
+        ? [vecChoice(weight, question.glu), VEC_SHAPES.length]
+        : [tileChoice(weight, question.m), TILE_SHAPES.length];
+    if (gpu.choices.has(name) || performance.now() > end) continue;
+    const best = await fastest(gpu, question, name, count, options.signal);
+    if (best === undefined) gpu.choices.delete(name);
+    else gpu.choices.set(name, best);
+  }
+}
+
+async function fastest(
+  gpu: Gpu,
+  { matrices, m, glu = false }: TuneQuestion,
+  name: string,
+  count: number,
+  signal: AbortSignal | undefined,
+): Promise<number | undefined> {
+  const { rows, cols } = matrices[0]!;
+  const data = Float32Array.from({ length: m * cols }, (_, i) => Math.sin(i * 12.9898));
+  const x = gpu.upload("tuning", "operand", data);
+  const y = gpu.storage("tuning", "result", m * rows * 4);
+  const sample = Math.min(m * rows, 4096);
+  const run = async (program: Program, repeats: number) => {
+    const started = performance.now();
+    const encoder = gpu.device.createCommandEncoder();
+    for (let i = 0; i < repeats; i++) program.encode(encoder);
+    gpu.device.queue.submit([encoder.finish()]);
+    await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
+    return performance.now() - started;
+  };
+  const record = (own: readonly Matrix[]) => {
+    const program = new Program(gpu, "tuning");
+    for (const weight of own) matmul(program, { x, y, m, weight, ...(glu ? { glu } : {}) });
+    return program.seal();
+  };
+  const result = async () => {
+    const program = record(matrices.slice(0, 1));
+    await run(program, 1);
+    program.free();
+    return await gpu.readFloats(y as Slice, sample);
+  };
+  try {
+    gpu.choices.delete(name);
+    const expected = await result();
+    let best: number | undefined;
+    let least = Number.POSITIVE_INFINITY;
+    for (let choice = 0; choice < count; choice++) {
+      throwIfCancelled(signal);
+      gpu.choices.set(name, choice);
+      if (!(distance(await result(), expected) < TOLERANCE)) continue;
+      const program = record(matrices.slice(0, TURNS));
+      let repeats = 1;
+      let time = await run(program, repeats);
+      while (time < LEAST_MILLISECONDS && repeats < 1024) {
+        repeats *= 2;
+        time = await run(program, repeats);
+      }
+      time = Math.min(time, await run(program, repeats)) / repeats;
+      program.free();
+      if (time < least) {
+        least = time;
+        best = choice;
+      }
+    }
+    return best;
+  } finally {
+    gpu.free(x);
+    gpu.free(y);
+  }
+}
+
+/** ‖a−b‖ / ‖b‖. */
+function distance(a: Float32Array, b: Float32Array): number {
+  let difference = 0;
+  let norm = 0;
+  for (let i = 0; i < b.length; i++) {
+    difference += (a[i]! - b[i]!) ** 2;
+    norm += b[i]! ** 2;
+  }
+  return Math.sqrt(difference / (norm || 1));
+}
