@@ -21,7 +21,7 @@ const gpuEntry = await dawn();
 
 describe.skipIf(!gpuEntry)("every shader variant compiles (skipped where the package webgpu has no binary)", () => {
   for (const subgroups of [true, false]) {
-    it(`${subgroups ? "with" : "without"} subgroups`, { timeout: 60_000 }, async () => {
+    it(`${subgroups ? "with" : "without"} subgroups`, { timeout: 180_000 }, async () => {
       const gpu = await Gpu.open({
         gpu: gpuEntry!,
         ...(subgroups ? {} : { without: ["subgroups"], defaultLimits: true }),

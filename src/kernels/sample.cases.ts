@@ -124,6 +124,7 @@ function buildRow(bench: Bench, vocab: number, steps: number): BuiltCase {
     positions: bench.upload(new Uint32Array(4)),
     control: bench.upload(new Uint32Array(2)),
     ring: bench.empty(steps),
+    scratch: bench.empty(sampleScratchBytes(vocab) / 4),
   };
   return {
     record: (program) => {
