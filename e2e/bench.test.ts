@@ -20,6 +20,7 @@ group("npm run bench", () => {
         "ceilings",
         "decode",
         "decode kernels",
+        "lora step",
         "many-row shapes",
         "memory",
         "one-row shapes",

@@ -6,6 +6,7 @@ import { type GpuWeights, Qwen3VL, type Qwen3VLConfig } from "../models/index.ts
 import type { BenchOptions, BenchRow } from "./bench_protocol.ts";
 import { KernelBench } from "./worker_bench_kernels.ts";
 import { PRESETS, randomWeights } from "./worker_bench_model.ts";
+import { measureTraining } from "./worker_bench_train.ts";
 
 const CONTEXTS = [128, 2048, 8192, 32768];
 const PROMPTS = [128, 512, 2048, 8192];
@@ -48,7 +49,7 @@ interface Setting {
   row: (row: BenchRow) => void;
 }
 
-/** Every part of a run, in order. A part that measures training steps joins here. */
+/** Every part of a run, in order. */
 const PARTS: Record<string, (setting: Setting) => Promise<void>> = {
   decode: measureDecode,
   "decode kernels": measureDecodeKernels,
@@ -59,6 +60,7 @@ const PARTS: Record<string, (setting: Setting) => Promise<void>> = {
     for (const m of [326, 1024]) await bench(setting).tileShapes(m);
   },
   vision: measureVision,
+  "lora step": measureTraining,
 };
 
 /** Runs the parts of a benchmark on random weights and reports each number as soon as it is known. */
