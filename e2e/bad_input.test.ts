@@ -53,12 +53,12 @@ const DAMAGES: [name: string, damage: (copy: CheckpointCopy) => void, error: Reg
     "a wrong shape",
     (copy) =>
       copy.weights((header) => {
-        const entry = header["model.language_model.layers.0.self_attn.q_proj.weight"]!;
+        const entry = header["model.language_model.layers.0.self_attn.k_proj.weight"]!;
         entry.shape.reverse();
         return undefined;
       }),
     /BadCheckpoint/,
-    /layers\.0\.self_attn\.q_proj\.weight/,
+    /layers\.0\.self_attn\.k_proj\.weight/,
   ],
   [
     "a missing tensor",

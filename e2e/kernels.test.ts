@@ -21,10 +21,12 @@ it("measures a kernel's time and its share of the ceilings of the same run", asy
   const app = await openApp({ engineOnly: true });
   try {
     const { rows, summary } = await runSelfTest(app.page, { timing: true, filter: "layer_norm 5×1024" });
-    expect(rows).toHaveLength(1);
-    expect(rows[0]).toMatchObject({ kernel: expect.stringContaining("layer_norm"), pass: true, bound: "bandwidth" });
-    expect(rows[0]!.milliseconds).toBeGreaterThan(0);
-    expect(rows[0]!.share).toBeGreaterThan(0);
+    expect(rows.map(({ kernel }) => kernel)).toContain("layer_norm");
+    for (const row of rows) {
+      expect(row).toMatchObject({ shape: "5×1024", pass: true, bound: "bandwidth" });
+      expect(row.milliseconds).toBeGreaterThan(0);
+      expect(row.share).toBeGreaterThan(0);
+    }
     expect(summary.copyBandwidth).toBeGreaterThan(0);
     expect(summary.arithmetic).toBeGreaterThan(0);
   } finally {

@@ -1,4 +1,5 @@
 import * as Comlink from "comlink";
+import { throwIfCancelled } from "../errors.ts";
 import type { EncodedRows, EncodeJob } from "../formats/index.ts";
 import type { EncoderApi } from "./worker_encoder.ts";
 
@@ -26,11 +27,12 @@ export class EncoderPool {
     }
   }
 
-  /** Rejects with the encoder's own error: NaN weights, values that a scheme cannot hold. */
-  async encode(job: EncodeJob): Promise<EncodedRows> {
+  /** Rejects with the encoder's own error (NaN weights, values that a scheme cannot hold), or with `Cancelled` before it begins. */
+  async encode(job: EncodeJob, signal?: AbortSignal): Promise<EncodedRows> {
     const remote =
       this.#idle.pop() ?? (await new Promise<Comlink.Remote<EncoderApi>>((resolve) => this.#waiting.push(resolve)));
     try {
+      throwIfCancelled(signal);
       const planes = await remote.encode(Comlink.transfer(job, [job.raw.buffer]));
       return planes as EncodedRows;
     } finally {

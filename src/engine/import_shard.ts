@@ -15,7 +15,7 @@ const READ_BYTES = 8 << 20;
 /** Reads under way at once: enough to hide the latency of HTTP, few enough to be kind to the server. */
 const READS_AT_ONCE = 4;
 /** Weights of one job of the encoder: short enough to cancel soon, and to share the end of a shard among all workers. */
-const WEIGHTS_PER_JOB = 1 << 20;
+const WEIGHTS_PER_JOB = 1 << 19;
 
 /** Turns raw rows into stored planes: here, or in other workers. */
 export interface RowEncoder {

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { Gpu, Program } from "../gpu/index.ts";
 import { allCases } from "./all_cases.ts";
 import { Bench } from "./case.ts";
+import { quickCases } from "./harness.ts";
 
 /** Dawn for Node, when the optional package `webgpu` could be installed on this machine. */
 async function dawn(): Promise<GPU | undefined> {
@@ -39,4 +40,8 @@ describe.skipIf(!gpuEntry)("every shader variant compiles (skipped where the pac
       }
     });
   }
+});
+
+it("the short self-test knows its cases by name", () => {
+  expect(new Set(quickCases()).size).toBe(9);
 });
