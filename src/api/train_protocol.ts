@@ -136,7 +136,7 @@ export interface TrainSettings extends SeenOptions {
   batchSize: number;
   accumulation: number;
   epochs: number;
-  /** 0: as many as the epochs need. */
+  /** Takes the place of the epochs where it is not 0, as in transformers. */
   maxSteps: number;
   seed: number;
   saveEvery: number;

@@ -58,6 +58,8 @@ describe.skipIf(!existsSync(FOLDER))("a run planned on a small checkpoint", () =
     expect(plan.trainableLine).toBe("Trainable parameters = 104,448 of 1,104,448 (9.46% trained)");
     const short = planRun({ ...DEFAULT_SETTINGS, maxSteps: 4, epochs: 300 }, { config, parameters: 1 }, encoded);
     expect(short.steps).toBe(4);
+    expect(planRun({ ...DEFAULT_SETTINGS, maxSteps: 50 }, { config, parameters: 1 }, encoded).steps).toBe(50);
+    expect(planRun({ ...DEFAULT_SETTINGS, maxSteps: 50 }, { config, parameters: 1 }, []).steps).toBe(0);
     const long = planRun({ ...DEFAULT_SETTINGS, epochs: 300 }, { config, parameters: 1 }, encoded);
     expect([long.steps, long.rates.length]).toEqual([900, 180]);
   });

@@ -33,8 +33,7 @@ export function planRun(
   const trainable = countTrainable(modules, settings.lora.r);
   const examples = train.length;
   const { stepsPerEpoch } = new TrainingOrder({ ...settings, examples });
-  const byEpochs = stepsPerEpoch * settings.epochs;
-  const steps = settings.maxSteps > 0 ? Math.min(settings.maxSteps, byEpochs) : byEpochs;
+  const steps = settings.maxSteps > 0 && examples > 0 ? settings.maxSteps : stepsPerEpoch * settings.epochs;
   const schedule = { ...settings, kind: settings.schedule, steps };
   const stride = Math.max(1, Math.ceil(steps / MAX_POINTS));
   const rates: RunPlan["rates"] = [];

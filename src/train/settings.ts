@@ -18,7 +18,7 @@ export interface TrainSettings {
   batchSize: number;
   accumulation: number;
   epochs: number;
-  /** Ends the run earlier where it is set; 0 means by epochs alone. */
+  /** Takes the place of the epochs where it is not 0, as in transformers; data comes round again as often as needed. */
   maxSteps: number;
   seed: number;
   /** Largest picture in pixels (height × width). */
