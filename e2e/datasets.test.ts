@@ -55,6 +55,14 @@ describe("data sets in the browser", () => {
     expect(await read(`${codec}.parquet`)).toMatchObject({ rows: 2, pictures: 2, issues: [] });
   });
 
+  it("reads the example that comes with the app", async () => {
+    const draft = await app.page.evaluate(async (): Promise<DatasetDraft> => {
+      const ignore = tabtune.callback(() => undefined);
+      return await tabtune.engine.readDataset({ kind: "example" }, "read", ignore);
+    });
+    expect(draft).toMatchObject({ rows: 200, pictures: 50, issues: [] });
+  });
+
   it("stores, survives a reload, edits, exports, and reads its own export", async () => {
     const draft = await read("set.zip");
     const stored = await app.page.evaluate(
