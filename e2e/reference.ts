@@ -50,30 +50,35 @@ export interface Reference {
   array: (name: string) => { shape: number[]; data: Float32Array | Int32Array };
 }
 
+/** The arrays of a safetensors file; bf16 is opened to f32. Throws when there is no such array. */
+export function openArrays(path: string): Pick<Reference, "names" | "array"> {
+  const file = readFileSync(path);
+  const headerBytes = Number(file.readBigUInt64LE(0));
+  const header = JSON.parse(file.toString("utf8", 8, 8 + headerBytes));
+  return {
+    names: (prefix) => Object.keys(header).filter((name) => name !== "__metadata__" && name.startsWith(prefix)),
+    array(name) {
+      const entry = header[name];
+      if (!entry) throw new Error(`${path} has no array ${name}`);
+      const [start, end] = entry.data_offsets.map((offset: number) => offset + 8 + headerBytes);
+      // A copy: offsets in the file need not be multiples of four.
+      const bytes = Uint8Array.from(file.subarray(start, end)).buffer;
+      const { shape, dtype } = entry;
+      if (dtype === "F32") return { shape, data: new Float32Array(bytes) };
+      if (dtype === "I32") return { shape, data: new Int32Array(bytes) };
+      if (dtype !== "BF16") throw new Error(`${name}: expected F32, BF16 or I32, found ${dtype}`);
+      const words = Uint32Array.from(new Uint16Array(bytes), (half) => half << 16);
+      return { shape, data: new Float32Array(words.buffer) };
+    },
+  };
+}
+
 /** Reads what make_reference.py wrote: cases.json and cases.safetensors. */
 export function openReference(folder: string): Reference {
   const json = join(folder, "cases.json");
   if (!existsSync(json)) throw new Error(`${json} does not exist: expected a folder written by make_reference.py`);
   const { cases, train } = JSON.parse(readFileSync(json, "utf8"));
-  const file = readFileSync(join(folder, "cases.safetensors"));
-  const headerBytes = Number(file.readBigUInt64LE(0));
-  const header = JSON.parse(file.toString("utf8", 8, 8 + headerBytes));
-  return {
-    folder,
-    cases,
-    train,
-    names: (prefix) => Object.keys(header).filter((name) => name.startsWith(prefix)),
-    array(name) {
-      const entry = header[name];
-      if (!entry) throw new Error(`cases.safetensors has no array ${name}`);
-      const [start, end] = entry.data_offsets.map((offset: number) => offset + 8 + headerBytes);
-      // A copy: offsets in the file need not be multiples of four.
-      const bytes = Uint8Array.from(file.subarray(start, end)).buffer;
-      if (entry.dtype !== "F32" && entry.dtype !== "I32")
-        throw new Error(`${name}: expected F32 or I32, found ${entry.dtype}`);
-      return { shape: entry.shape, data: entry.dtype === "F32" ? new Float32Array(bytes) : new Int32Array(bytes) };
-    },
-  };
+  return { folder, cases, train, ...openArrays(join(folder, "cases.safetensors")) };
 }
 
 /** ‖a − b‖ / ‖b‖ in float64; infinite when lengths differ or anything is not finite. */

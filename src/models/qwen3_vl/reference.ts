@@ -107,10 +107,13 @@ function mropeAxis(j: number, [, h, w]: readonly [number, number, number]): 0 | 
 export class ReferenceModel {
   readonly config: Qwen3VLConfig;
   #weights: ReferenceWeights;
+  #loraScale: number;
 
-  constructor(config: Qwen3VLConfig, weights: ReferenceWeights) {
+  /** @param loraScale of pairs `….lora_A.weight`, `….lora_B.weight` among the weights */
+  constructor(config: Qwen3VLConfig, weights: ReferenceWeights, loraScale = 0) {
     this.config = config;
     this.#weights = weights;
+    this.#loraScale = loraScale;
   }
 
   #data(name: string): Float32Array | Float64Array {
@@ -133,6 +136,12 @@ export class ReferenceModel {
         data[r * rows + o] = sum;
       }
     }
+    if (!this.#loraScale || !this.#weights.has(`${name}.lora_A.weight`)) return { data, rows: x.rows, cols: rows };
+    const pair = this.#linear(this.#linear(x, `${name}.lora_A`), `${name}.lora_B`).data;
+    add(
+      data,
+      pair.map((v) => v * this.#loraScale),
+    );
     return { data, rows: x.rows, cols: rows };
   }
 
