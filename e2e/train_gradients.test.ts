@@ -1,0 +1,131 @@
+import { existsSync, readFileSync } from "node:fs";
+import { expect, it } from "vitest";
+import { parseConfig } from "../src/models/qwen3_vl/config.ts";
+import { loraModules } from "../src/models/qwen3_vl/lora_modules.ts";
+import { prepareImage } from "../src/models/qwen3_vl/processor.ts";
+import { parseProcessorConfig } from "../src/models/qwen3_vl/processor_config.ts";
+import { ReferenceModel } from "../src/models/qwen3_vl/reference.ts";
+import { readPng } from "./png.ts";
+import { openArrays, openReference } from "./reference.ts";
+import { debugTrain, openTrainApp } from "./train_parity_case.ts";
+
+const folder = "../shared/reference/s-0";
+const R = 2;
+const parts = { languageAttention: true, languageMlp: true, visionAttention: true, visionMlp: true, mergers: true };
+
+/** Deterministic numbers in [-1, 1). */
+function numbers(seed: number) {
+  let state = seed;
+  return (count: number, scale: number) =>
+    Float32Array.from({ length: count }, () => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      return scale * (state / 2 ** 31 - 1);
+    });
+}
+
+// The reference folders train the language layers alone; here every layer that can carry a pair has one, the tower's and the mergers' too.
+it.skipIf(!existsSync(folder))(
+  "gradients of every linear layer, tower and mergers included, are the slopes of the float64 model",
+  { timeout: 600_000 },
+  async () => {
+    const reference = openReference(folder);
+    const texts = Object.fromEntries(
+      ["processor_config.json", "config.json"].map((name) => [
+        name,
+        readFileSync(`${folder}/checkpoint/${name}`, "utf8"),
+      ]),
+    );
+    const config = parseConfig(JSON.parse(texts["config.json"]!));
+    const checkpoint = openArrays(`${folder}/checkpoint/model.safetensors`);
+    const weights = new Map<string, { shape: readonly number[]; data: Float32Array | Float64Array }>();
+    for (const name of checkpoint.names("")) {
+      weights.set(name, checkpoint.array(name) as { shape: number[]; data: Float32Array });
+    }
+    const modules = loraModules(config, parts);
+    const draw = numbers(7);
+    const values: Record<string, Float32Array<ArrayBuffer>> = {};
+    for (const { path, in: inputs, out } of modules) {
+      values[`${path}.lora_A.weight`] = draw(R * inputs, 1 / Math.sqrt(inputs));
+      values[`${path}.lora_B.weight`] = draw(R * out, 0.2);
+    }
+    for (const [name, data] of Object.entries(values)) weights.set(name, { shape: [], data });
+
+    // Two examples in one micro-batch, of different pictures.
+    const { train } = reference;
+    const chosen = [0, 3];
+    const scale = 2;
+    const processor = parseProcessorConfig(texts, config);
+    const examples = chosen.map((i) => {
+      const image = prepareImage(readPng(readFileSync(`${folder}/images/${train.data[i]!.image}.png`)), processor);
+      return { ids: train.input_ids[i]!, labels: train.labels[i]!, image };
+    });
+    const tokens = examples.reduce((sum, { labels }) => sum + labels.filter((label) => label !== -100).length, 0);
+    const vocab = config.text.vocabSize;
+    const lossOf = (changed: Map<string, { shape: readonly number[]; data: Float32Array | Float64Array }>) => {
+      const model = new ReferenceModel(config, changed, scale);
+      return examples.reduce((total, { ids, labels, image }) => {
+        const { logits } = model.prefill(ids, [image.grid], model.vision(image.pixels, [image.grid]));
+        for (let t = 0; t + 1 < ids.length; t++) {
+          const label = labels[t + 1]!;
+          if (label === -100) continue;
+          const row = logits.subarray(t * vocab, (t + 1) * vocab);
+          const top = row.reduce((a, b) => Math.max(a, b));
+          const sum = row.reduce((a, z) => a + Math.exp(z - top), 0);
+          total += (top + Math.log(sum) - row[label]!) / tokens;
+        }
+        return total;
+      }, 0);
+    };
+
+    const app = await openTrainApp(reference);
+    try {
+      const found = await debugTrain(app, {
+        parts,
+        r: R,
+        alpha: scale * R,
+        dropout: 0,
+        optimizer: "adamw",
+        values,
+        examples: chosen.map((i) => ({
+          ids: train.input_ids[i]!,
+          labels: train.labels[i]!,
+          urls: [`${app.origin}/reference/images/${train.data[i]!.image}.png`],
+        })),
+        steps: [{ batches: [[0, 1]], rate: 0, seed: 0 }],
+        step: { weightDecay: 0, maxGradNorm: 0 },
+        maxTokens: 96,
+      });
+      expect(Math.abs(found.losses[0]! / lossOf(weights) - 1)).toBeLessThan(1e-5);
+      // The slope along a random direction through both factors of a layer, against the same direction of its gradients.
+      const wrong: [string, number][] = [];
+      for (const { path } of modules) {
+        const names = [`${path}.lora_A.weight`, `${path}.lora_B.weight`];
+        const directions = names.map((name) => draw(values[name]!.length, 1));
+        const moved = (h: number) => {
+          const changed = new Map(weights);
+          names.forEach((name, n) => {
+            changed.set(name, {
+              shape: [],
+              data: Float64Array.from(values[name]!, (v, i) => v + h * directions[n]![i]!),
+            });
+          });
+          return lossOf(changed);
+        };
+        const slope = (moved(1e-4) - moved(-1e-4)) / 2e-4;
+        let along = 0;
+        let squares = 0;
+        names.forEach((name, n) => {
+          found.gradients[name]!.forEach((g, i) => {
+            along += g * directions[n]![i]!;
+            squares += g * g;
+          });
+        });
+        const error = Math.abs(slope - along) / Math.sqrt(squares);
+        if (!(error < 1e-4)) wrong.push([path, error]);
+      }
+      expect(wrong).toEqual([]);
+    } finally {
+      await app.close();
+    }
+  },
+);
