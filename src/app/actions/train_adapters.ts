@@ -34,6 +34,7 @@ export async function useAdapter(id: string | undefined, model: LoadedModel): Pr
       `The GPU is training “${training.peek()!.name}”. Pause the run on the Train page, or wait until it has ended.`,
     );
   }
+  if (id !== undefined && !adapters.peek().some((a) => a.id === id)) await refreshAdapters();
   const current = applied?.model === model ? applied.id : undefined;
   const adapter = id === undefined ? undefined : adapters.peek().find((a) => a.id === id);
   if (id !== undefined && !adapter) {

@@ -1,3 +1,4 @@
+import "./adapters.css";
 import { signal } from "@preact/signals";
 import type { ComponentType } from "preact";
 import { useEffect } from "preact/hooks";

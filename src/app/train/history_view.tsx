@@ -1,6 +1,6 @@
-import { useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import type { RunRecord } from "../../api/index.ts";
-import { deleteRun, renameRun } from "../actions/train_history.ts";
+import { deleteRun, refreshRuns, renameRun } from "../actions/train_history.ts";
 import { resumeRun } from "../actions/train_run.ts";
 import { formatCount, formatDay } from "../format.ts";
 import { AccuracyChart, CompareCharts, DetailCharts, LossChart } from "./curves.tsx";
@@ -9,7 +9,7 @@ import { beforeAndAfter, differences } from "./progress.ts";
 import { RunResult } from "./run_result.tsx";
 import { unfinished } from "./run_view.tsx";
 import { labelOf } from "./settings_fields.ts";
-import { compared, isRunning, runs, view } from "./state.ts";
+import { compared, isRunning, live, runs, view } from "./state.ts";
 
 const STATES: Record<RunRecord["state"], string> = {
   running: "interrupted",
@@ -21,6 +21,7 @@ const STATES: Record<RunRecord["state"], string> = {
 
 /** Every run: one of them in full, or several beside each other. */
 export function HistoryView() {
+  useEffect(() => void refreshRuns(), []);
   const all = runs.value;
   if (!all) return <p class="hint">Reading the history …</p>;
   const one = all.find(({ id }) => id === view.value.id);
@@ -49,6 +50,7 @@ export function HistoryView() {
 function RunItem({ run }: { run: RunRecord }) {
   const { id, name, state, log, steps, evaluations } = run;
   const { before, after } = beforeAndAfter(run);
+  const isLive = isRunning.value && live.value?.record?.id === id;
   const isChosen = compared.value.includes(id);
   const scores =
     before && after && `${Math.round(100 * before.relaxed)} % → ${Math.round(100 * after.relaxed)} % right`;
@@ -66,7 +68,7 @@ function RunItem({ run }: { run: RunRecord }) {
       <div>
         <div class="model-head">
           <a href={`#/train/history/${id}`}>{name}</a>
-          <span class={`badge ${state === "finished" ? "" : "warn"}`}>{STATES[state]}</span>
+          <span class={`badge ${state === "finished" ? "" : "warn"}`}>{isLive ? "under way" : STATES[state]}</span>
         </div>
         <p class="hint numbers">
           {formatDay(run.created)} · {run.dataset.name} · {run.model.name} · {formatCount(log.at(-1)?.step ?? 0)} of{" "}

@@ -6,7 +6,7 @@ import { Notice } from "../components/controls.tsx";
 import { formatCount, formatTimeLeft } from "../format.ts";
 import { RateChart } from "./curves.tsx";
 import { knownSpeed } from "./progress.ts";
-import { settingsOf } from "./settings_form.ts";
+import { patienceProblem, settingsOf } from "./settings_form.ts";
 import { dataset, form, isRunning, model, plan, planError, planning, runs } from "./state.ts";
 
 type Plan = NonNullable<TrainingPlan["plan"]>;
@@ -129,7 +129,8 @@ function Start({ plan: made }: { plan: Plan | undefined }) {
   if (!values || !data || !base) return null;
   const { settings } = settingsOf(values);
   const name = typed ?? `${data.name}, r ${settings.lora.r}`;
-  const canStart = made !== undefined && made.examples > 0 && !isRunning.value && planning.value === undefined;
+  const isUsable = made !== undefined && patienceProblem(values).length === 0;
+  const canStart = isUsable && made.examples > 0 && !isRunning.value && planning.value === undefined;
   return (
     <form
       class="row-form"

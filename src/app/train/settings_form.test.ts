@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { TrainSettings } from "../../api/index.ts";
-import { changed, formOf, parseNumber, restoredForm, settingsOf } from "./settings_form.ts";
+import { changed, formOf, parseNumber, patienceProblem, restoredForm, settingsOf } from "./settings_form.ts";
 
 const SETTINGS: TrainSettings = {
   lora: {
@@ -75,6 +75,12 @@ describe("the settings form", () => {
     expect(more).toMatchObject({ r: "32", alpha: "32" });
     const own = changed(more, "alpha", "64");
     expect(changed(own, "r", "8")).toMatchObject({ r: "8", alpha: "64" });
+  });
+
+  it("finds a patience that cannot be used", () => {
+    for (const patience of ["0", " 5 "]) expect(patienceProblem({ patience })).toEqual([]);
+    for (const patience of ["", "-1", "2.5", "long"])
+      expect(patienceProblem({ patience })).toMatchObject([{ field: "patience", found: patience }]);
   });
 
   it("takes from storage what fits, and no more", () => {

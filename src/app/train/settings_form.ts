@@ -1,4 +1,4 @@
-import type { TrainSettings } from "../../api/index.ts";
+import type { TrainingPlan, TrainSettings } from "../../api/index.ts";
 
 /** The form of a run's settings: what stands in its fields, as typed, so that half a number is not taken away. */
 export type Form = Record<NumberKey, string> &
@@ -62,6 +62,14 @@ export function settingsOf(form: Form): { settings: TrainSettings; patience: num
   const { schedule, optimizer, turns, rslora } = form;
   const lora = { r: parseNumber(form.r), alpha: parseNumber(form.alpha), rslora, parts };
   return { settings: { ...numbers, lora, schedule, optimizer, turns }, patience: parseNumber(form.patience) };
+}
+
+/** How long a run waits for progress is the page's own to check. */
+export function patienceProblem({ patience }: Pick<Form, "patience">): TrainingPlan["problems"] {
+  const value = parseNumber(patience);
+  if (Number.isSafeInteger(value) && value >= 0) return [];
+  const remedy = "0 never ends a run early; 3 to 5 are usual.";
+  return [{ field: "patience", expected: "a whole number from 0", found: patience, remedy }];
 }
 
 /** A change of one field. Alpha goes with the rank for as long as both are equal, as is usual. */

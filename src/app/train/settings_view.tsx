@@ -6,7 +6,7 @@ import { formatBytes, formatParameters } from "../format.ts";
 import { models } from "../state.ts";
 import { PlanCard } from "./plan_card.tsx";
 import { EXPERT, type Field, PIXELS, SIMPLE } from "./settings_fields.ts";
-import type { Form } from "./settings_form.ts";
+import { type Form, patienceProblem } from "./settings_form.ts";
 import { chosenModel, dataset, form, model, plan, usualForm } from "./state.ts";
 
 type Problems = TrainingPlan["problems"];
@@ -16,7 +16,7 @@ export function SettingsView() {
   useEffect(watchPlan, []);
   const values = form.value;
   if (!values) return <p class="hint">Reading the usual settings …</p>;
-  const problems = plan.value?.problems ?? [];
+  const problems = [...(plan.value?.problems ?? []), ...patienceProblem(values)];
   const isUsual = JSON.stringify(values) === JSON.stringify(usualForm.value);
   return (
     <>
