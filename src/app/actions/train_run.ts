@@ -92,7 +92,8 @@ function after(now: LiveRun, event: RunEvent): LiveRun {
     case "run":
       return { ...now, record: event.run, name: event.run.name };
     case "memory":
-      return { ...now, memory: event };
+      // Everything is allocated: it begins.
+      return { ...now, memory: event, phase: undefined };
     case "step":
       return { ...now, phase: undefined, log: withStep(now.log, event.record) };
     case "answer": {
