@@ -227,6 +227,7 @@ export class TrainingRuns {
           evaluations.push(record);
           onEvent({ type: "evaluation", record });
         },
+        onScoring: (done, total) => onEvent({ type: "phase", phase: "Scoring the held-back rows", done, total }),
         onAnswer: (sample, answered, total) => onEvent({ type: "answer", sample, done: answered, total }),
       },
       checkpoint,

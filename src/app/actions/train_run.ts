@@ -115,7 +115,7 @@ export async function endRun(how: "paused" | "stopped"): Promise<void> {
   live.value = { ...now, ending: how };
   try {
     // While it gets ready, no step is under way that could be waited for, and nothing new to keep.
-    if (!now.record?.id || now.phase || now.log.length === 0) await engine().cancel(now.taskId);
+    if (!now.record?.id || !now.memory || now.log.length === 0) await engine().cancel(now.taskId);
     else await engine().endRun(now.record.id, how);
   } catch (error) {
     live.value = { ...live.peek()!, ending: undefined, notes: [...now.notes, messageOf(error)] };

@@ -43,6 +43,8 @@ export interface SessionInput {
   onCheckpoint(): Promise<void>;
   onStep: TrainerOptions["onStep"];
   onEvaluation: TrainerOptions["onEvaluation"];
+  /** The loss of rows held back is being taken. */
+  onScoring(done: number, total: number): void;
   onAnswer(sample: EvaluationRecord["samples"][number], done: number, total: number): void;
 }
 
@@ -210,6 +212,7 @@ export class TrainingSession {
     let tokens = 0;
     for (let i = 0; i < heldBack.length; i += settings.batchSize) {
       throwIfCancelled(signal);
+      this.#in.onScoring(i, heldBack.length);
       const batch = heldBack.slice(i, i + settings.batchSize);
       const images = await this.#images(batch, signal);
       const result = await this.#model.evaluate(
