@@ -49,6 +49,8 @@ export default defineConfig({
           globalSetup: ["e2e/build_once.ts"],
           // Kernels run on a software GPU: one browser at a time.
           fileParallelism: false,
+          // What a page shows a moment later is waited for, also on a machine that others use.
+          expect: { poll: { timeout: 20_000 } },
           testTimeout: 120_000,
           hookTimeout: 120_000,
         },

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type App, openApp } from "./browser.ts";
 import { CheckpointCopy, SMALL_CHECKPOINT } from "./checkpoint.ts";
-import { ask, importUrl, loadModel, storedModels } from "./engine_calls.ts";
+import { ask, damageShard, importUrl, loadModel, storedModels } from "./engine_calls.ts";
 import { greyPng } from "./png.ts";
 
 /** Damage, the error it must end in, and what its message must name. */
@@ -143,20 +143,7 @@ describe.skipIf(!SMALL_CHECKPOINT)("bad input", () => {
   });
 
   it("a damaged shard is found by its hash and named, and importing again repairs it", async () => {
-    await app.page.evaluate(async (model) => {
-      const done = <T>(request: IDBRequest<T>) =>
-        new Promise<T>((resolve, reject) => {
-          request.onsuccess = () => resolve(request.result);
-          request.onerror = () => reject(request.error);
-        });
-      const database = await done(indexedDB.open("tabtune-weights"));
-      const store = (mode: IDBTransactionMode) => database.transaction("shards", mode).objectStore("shards");
-      const blob = (await done(store("readonly").get([model, "data", 0]))) as Blob;
-      const bytes = new Uint8Array(await blob.arrayBuffer());
-      bytes[bytes.length >> 1]! ^= 1;
-      await done(store("readwrite").put(new Blob([bytes]), [model, "data", 0]));
-      database.close();
-    }, good);
+    await damageShard(app.page, good);
     const outcome = await loadModel(app.page, good);
     expect(outcome.error).toBe("DamagedShard");
     expect(outcome.value === undefined && outcome.message).toMatch(/shard 1 of|shard 0/i);

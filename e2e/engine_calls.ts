@@ -43,6 +43,24 @@ export async function storedModels(page: Page): Promise<ModelRecord[]> {
   return await page.evaluate(async (): Promise<ModelRecord[]> => await tabtune.engine.listModels());
 }
 
+/** Flips a bit in the first shard of a stored model. */
+export async function damageShard(page: Page, id: string): Promise<void> {
+  await page.evaluate(async (model) => {
+    const done = <T>(request: IDBRequest<T>) =>
+      new Promise<T>((resolve, reject) => {
+        request.onsuccess = () => resolve(request.result);
+        request.onerror = () => reject(request.error);
+      });
+    const database = await done(indexedDB.open("tabtune-weights"));
+    const store = (mode: IDBTransactionMode) => database.transaction("shards", mode).objectStore("shards");
+    const blob = (await done(store("readonly").get([model, "data", 0]))) as Blob;
+    const bytes = new Uint8Array(await blob.arrayBuffer());
+    bytes[bytes.length >> 1]! ^= 1;
+    await done(store("readwrite").put(new Blob([bytes]), [model, "data", 0]));
+    database.close();
+  }, id);
+}
+
 export interface Turn {
   messages: Message[];
   /** Pictures by the ids of the messages. */

@@ -4,6 +4,7 @@ import type { AddressInfo } from "node:net";
 import { afterEach, expect, it } from "vitest";
 import { type App, capabilities, openApp, waitForApp } from "./browser.ts";
 import { ask, importSource, loadModel } from "./engine_calls.ts";
+import { visit } from "./visitor.ts";
 
 let app: App | undefined;
 afterEach(async () => {
@@ -12,7 +13,7 @@ afterEach(async () => {
 });
 
 it("comes up without an error in the console", async () => {
-  app = await openApp();
+  app = await visit();
   expect(await app.page.title()).toMatch(/TabTune/);
   expect(await app.page.evaluate(() => crossOriginIsolated)).toBe(true);
   expect(await capabilities(app.page)).toMatchObject({ ok: true });
@@ -21,7 +22,7 @@ it("comes up without an error in the console", async () => {
 
 it("works under a sub-path", async () => {
   const paths: string[] = [];
-  app = await openApp({ base: "/some/where/", onRequest: (path) => paths.push(path) });
+  app = await visit({ base: "/some/where/", onRequest: (path) => paths.push(path) });
   expect(await capabilities(app.page)).toMatchObject({ ok: true });
   expect(paths.filter((path) => !path.startsWith("/some/where/"))).toEqual([]);
   expect(app.errors).toEqual([]);

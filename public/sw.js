@@ -7,6 +7,7 @@ const MODELS = "tabtune-models";
 const scope = new URL(self.registration.scope);
 
 const isModel = (path) => path.startsWith("models/");
+const pathOf = (url) => decodeURIComponent(url.pathname.slice(scope.pathname.length)) || "index.html";
 /** Where a file is kept. A model's address carries its hash, so that a new app version does not fetch an unchanged model again. */
 const keyOf = (path) => new URL(isModel(path) ? `${path}?kept=${FILES[path]}` : path, scope).href;
 
@@ -20,7 +21,13 @@ async function keep(path) {
 
 self.addEventListener("install", (event) => {
   const shell = Object.keys(FILES).filter((path) => !isModel(path));
-  event.waitUntil(Promise.all(shell.map(keep)).then(() => self.skipWaiting()));
+  event.waitUntil(Promise.all(shell.map(keep)));
+});
+
+// A new version waits until the page lets it in (src/app/actions/update.ts): an open page needs the files it was made of.
+self.addEventListener("message", ({ data, ports }) => {
+  if (data?.kind === "take over") self.skipWaiting();
+  if (data?.kind === "holds") ports[0]?.postMessage(pathOf(new URL(data.address)) in FILES);
 });
 
 async function activate() {
@@ -73,6 +80,6 @@ self.addEventListener("fetch", (event) => {
   const { request } = event;
   const url = new URL(request.url);
   if (request.method !== "GET" || url.origin !== scope.origin || !url.pathname.startsWith(scope.pathname)) return;
-  const path = decodeURIComponent(url.pathname.slice(scope.pathname.length)) || "index.html";
+  const path = pathOf(url);
   if (path in FILES) event.respondWith(answer(request, path));
 });

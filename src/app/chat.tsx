@@ -1,12 +1,16 @@
-import { useEffect, useRef } from "preact/hooks";
 import type { Picture, StoredMessage } from "../api/index.ts";
 import { picturesOf, tryAgain } from "./actions/chat.ts";
-import { useDemo } from "./actions/models.ts";
-import { examplePicture, takeExample } from "./actions/pictures.ts";
+import { startChat } from "./actions/conversations.ts";
+import { Announcer } from "./components/announcer.tsx";
 import { Composer } from "./components/composer.tsx";
-import { Notice, ProgressBar } from "./components/controls.tsx";
+import { Notice } from "./components/controls.tsx";
 import { AssistantMessage, UserMessage } from "./components/message.tsx";
-import { conversation, examples, loadError, loaded, loadTask, run, runError, runHere } from "./state.ts";
+import { Scroller } from "./components/scroller.tsx";
+import { LoadLine, Welcome } from "./components/welcome.tsx";
+import { conversation, editing, loadError, run, runError } from "./state.ts";
+
+/** From this many messages on, those out of sight are not laid out. */
+const LONG = 40;
 
 /** The main screen: one conversation and the box to write in. */
 export function ChatScreen() {
@@ -22,11 +26,10 @@ export function ChatScreen() {
           <Welcome />
         ) : (
           <div
-            class="messages"
+            class={`messages ${messages.length > LONG ? "long" : ""}`}
             role="log"
             aria-label="Conversation"
-            aria-live="polite"
-            aria-busy={runHere.value !== undefined}
+            aria-live="off"
           >
             {withPictures(messages).map(({ message, pictures }) =>
               message.role === "user" ? (
@@ -38,11 +41,17 @@ export function ChatScreen() {
           </div>
         )}
         {failed && (
-          <Notice kind="error">
+          <Notice
+            kind="error"
+            onDismiss={() => {
+              runError.value = undefined;
+            }}
+          >
             <p>{failed.message}</p>
             <button type="button" class="quiet" onClick={() => void tryAgain()}>
               Try again
             </button>
+            <WayOut code={failed.code} />
           </Notice>
         )}
         {!failed && !run.value && last?.role === "user" && (
@@ -54,6 +63,7 @@ export function ChatScreen() {
           </Notice>
         )}
       </Scroller>
+      <Announcer />
       <div class="chat-foot">
         <LoadLine />
         <Composer />
@@ -72,94 +82,33 @@ function withPictures(messages: StoredMessage[]): { message: StoredMessage; pict
   });
 }
 
-/** Follows the growing answer, unless the visitor has scrolled up. */
-function Scroller({ children }: { children: preact.ComponentChildren }) {
-  const ref = useRef<HTMLDivElement>(null);
-  const following = useRef(true);
-  const chatId = conversation.value.id;
-  const count = conversation.value.messages.length;
-  useEffect(() => {
-    const element = ref.current!;
-    const content = element.firstElementChild!;
-    const follow = () => {
-      if (following.current) element.scrollTop = element.scrollHeight;
-    };
-    const observer = new ResizeObserver(follow);
-    observer.observe(content);
-    return () => observer.disconnect();
-  }, []);
-  useEffect(() => {
-    following.current = true;
-    ref.current!.scrollTop = ref.current!.scrollHeight;
-  }, [chatId, count]);
-  return (
-    <div
-      class="scroller"
-      ref={ref}
-      onScroll={(event) => {
-        const { scrollTop, scrollHeight, clientHeight } = event.currentTarget;
-        following.current = scrollHeight - scrollTop - clientHeight < 60;
-      }}
-    >
-      <div class="column">{children}</div>
-    </div>
-  );
-}
-
-/** What an empty conversation shows: what this is, and charts to try. */
-function Welcome() {
-  const demo = !loaded.value || /demo/i.test(loaded.value.name);
-  return (
-    <section class="welcome" aria-labelledby="welcome-title">
-      <h1 id="welcome-title">Ask about a picture</h1>
-      <p>The model runs on your own GPU, inside this tab. Pictures and chats stay on this device.</p>
-      {demo && (
-        <p class="model-note">
-          The demo is a small model of about 10 million parameters, trained on synthetic charts. It is not Qwen and
-          knows nothing else. For real conversations, <a href="#/models">get Qwen3-VL</a>.
-        </p>
-      )}
-      {examples.value.length > 0 && (
-        <>
-          <h2 class="small-title">Try a chart</h2>
-          <ul class="examples">
-            {examples.value.map((example) => (
-              <li key={example.file}>
-                <button type="button" class="example" onClick={() => void takeExample(example)}>
-                  <img src={examplePicture(example)} alt="" loading="lazy" />
-                  <span>{example.title}</span>
-                </button>
-              </li>
-            ))}
-          </ul>
-        </>
-      )}
-    </section>
-  );
-}
-
-/** Progress of the model that is being loaded, or why there is none. */
-function LoadLine() {
-  const task = loadTask.value;
-  if (task)
+/** Where an error of this kind is mended. */
+function WayOut({ code }: { code: string }) {
+  const asked = conversation.value.messages.findLast((m) => m.role === "user");
+  if (code === "ContextFull" || code === "BadImage")
     return (
-      <div class="load-line">
-        <p>
-          <strong>{task.name}</strong>
-        </p>
-        <ProgressBar progress={task.progress} label={`Loading ${task.name}`} />
-      </div>
+      <>
+        {asked?.parts.some((part) => part.type === "image") && (
+          <button
+            type="button"
+            class="quiet"
+            onClick={() => {
+              runError.value = undefined;
+              editing.value = asked.id;
+            }}
+          >
+            Change its pictures
+          </button>
+        )}
+        <button type="button" class="quiet" onClick={startChat}>
+          New chat
+        </button>
+      </>
     );
-  if (!loadError.value || loaded.value) return null;
+  if (code !== "OutOfMemory" && code !== "NotFound" && code !== "DamagedShard") return null;
   return (
-    <Notice kind="error">
-      <p>No model is loaded. {loadError.value}</p>
-      <a class="quiet button" href="#/models">
-        Choose a model
-      </a>
-      <button type="button" class="quiet" onClick={() => void useDemo()}>
-        Load the demo
-      </button>
-    </Notice>
+    <a class="quiet button" href="#/models">
+      Open Models
+    </a>
   );
 }

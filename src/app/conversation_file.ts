@@ -65,6 +65,8 @@ export async function readConversationFile(text: string): Promise<Conversation> 
 
 const isCount = (value: unknown): value is number => typeof value === "number" && Number.isFinite(value) && value > 0;
 
+const FINISHES = ["stop", "length", "cancelled", "context"] as const;
+
 function readMessage(m: unknown, i: number, ids: Map<unknown, string>): StoredMessage {
   if (!isObject(m) || (m.role !== "user" && m.role !== "assistant") || !Array.isArray(m.parts))
     throw bad(`message ${i + 1} has no role or no parts`);
@@ -76,7 +78,9 @@ function readMessage(m: unknown, i: number, ids: Map<unknown, string>): StoredMe
     return { type: "image", pictureId };
   });
   const modelName = typeof m.modelName === "string" ? { modelName: m.modelName } : {};
-  return { id: crypto.randomUUID(), role: m.role, parts, ...modelName };
+  // Without a finish, an answer counts as interrupted.
+  const finish = m.role === "assistant" ? { finish: FINISHES.find((known) => known === m.finish) ?? "stop" } : {};
+  return { id: crypto.randomUUID(), role: m.role, parts, ...modelName, ...finish };
 }
 
 const NUMBERS = [

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import {
+  formatAgo,
   formatBytes,
   formatDay,
   formatDuration,
@@ -55,4 +56,16 @@ it("names days by the calendar, not by 24 hours", () => {
   expect(formatDay(new Date(2026, 10, 23, 23, 50).getTime(), now)).toBe("Yesterday");
   expect(formatDay(now - 60_000, now)).toBe("Today");
   expect(formatDay(new Date(2026, 7, 3).getTime(), now)).toBe("August 2026");
+});
+
+it("says how long ago something was", () => {
+  const now = new Date(2026, 10, 24, 12).getTime();
+  const minutes = (n: number) => formatAgo(now - n * 60_000, now);
+  expect([0.5, 5, 61, 1500, 60 * 24 * 12].map(minutes)).toEqual([
+    "just now",
+    "5 min ago",
+    "1 h ago",
+    "yesterday",
+    "12 days ago",
+  ]);
 });

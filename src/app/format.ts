@@ -70,6 +70,16 @@ export function formatDay(time: number, now = Date.now()): string {
   return new Date(time).toLocaleDateString("en-GB", { month: "long", year: "numeric" });
 }
 
+/** How long ago something was, roughly: "just now", "5 min ago", "3 h ago", "yesterday", "12 days ago". */
+export function formatAgo(time: number, now = Date.now()): string {
+  const minutes = Math.max(0, Math.floor((now - time) / 60_000));
+  if (minutes < 1) return "just now";
+  if (minutes < 60) return `${minutes} min ago`;
+  if (minutes < 24 * 60) return `${Math.floor(minutes / 60)} h ago`;
+  const days = Math.floor(minutes / (24 * 60));
+  return days === 1 ? "yesterday" : `${days} days ago`;
+}
+
 function trimZeros(text: string): string {
   return text.includes(".") ? text.replace(/\.?0+$/, "") : text;
 }

@@ -68,6 +68,20 @@ describe("markdownBlocks", () => {
     expect(out).not.toContain("<input");
   });
 
+  it("keeps formulas as they were written", () => {
+    expect(html("so $a_1 * b_2 * c$ holds")).toContain('<span class="math">a_1 * b_2 * c</span>');
+    expect(html("\\(x_i < y_j\\) and $n$")).toContain(
+      '<span class="math">x_i &lt; y_j</span> and <span class="math">n</span>',
+    );
+    expect(html("$$\n\\sum_{i=1}^n x_i\n$$")).toContain('<div class="math" tabindex="0">\\sum_{i=1}^n x_i</div>');
+    expect(html("\\[ E = mc^2 \\]\n\nnext")).toMatch(/<div class="math"[^>]*>E = mc\^2<\/div>\n<p>next/);
+    expect(html("$<img src=x>_1$")).not.toContain("<img");
+    for (const money of ["It costs $5 and then $10.", "from $3 to $4", "a $ sign and a $ sign"])
+      expect(html(money), money).not.toContain("math");
+    expect(html("`$a_1$`")).not.toContain("math");
+    expect(html("$$\nopen_a")).toContain("open_a");
+  });
+
   it("resolves reference links across blocks", () => {
     expect(html("See [this].\n\n[this]: https://example.com/a")).toContain('href="https://example.com/a"');
   });

@@ -1,4 +1,5 @@
 import { Marked, type Tokens } from "marked";
+import { mathExtensions } from "./math.ts";
 
 const ESCAPES: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
 
@@ -53,6 +54,8 @@ const marked = new Marked<string, string>({
     },
   },
 });
+
+marked.use({ extensions: mathExtensions(escapeHtml) });
 
 /**
  * HTML of each block of a markdown text, so that a growing answer only changes its last blocks. Tags come from this file

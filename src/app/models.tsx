@@ -1,13 +1,11 @@
 import { useState } from "preact/hooks";
-import type { ModelRecord } from "../api/index.ts";
-import { cancelTask, deleteModel, unloadModel, useDemo, useModel, verifyModel } from "./actions/models.ts";
-import { Dialog, Notice, ProgressBar } from "./components/controls.tsx";
+import { cancelTask, modelReady, unloadModel, useDemo, useModel } from "./actions/models.ts";
+import { Notice, ProgressBar } from "./components/controls.tsx";
 import { ModelFacts } from "./components/header.tsx";
-import { ImportCard, resume } from "./components/import_card.tsx";
-import { formatBytes, formatCount, formatParameters } from "./format.ts";
-import { importOrigins, importTask, loadError, loaded, loadTask, models, storage, verified } from "./state.ts";
-
-const SCHEMES = { q4a32: "4-bit, groups of 32", q4a64: "4-bit, groups of 64", bf16: "16-bit, as in the file" };
+import { ImportCard } from "./components/import_card.tsx";
+import { StoredModel } from "./components/stored_model.tsx";
+import { formatBytes, formatCount, formatDuration } from "./format.ts";
+import { importOrigins, importTask, loadError, loaded, loadTask, models, storage } from "./state.ts";
 
 /** Choosing, importing, checking and deleting models. */
 export function ModelsScreen() {
@@ -45,31 +43,45 @@ function Current() {
       <h2 id="current-title">In use</h2>
       {task ? (
         <>
-          <p>
-            <strong>{task.name}</strong>
-          </p>
-          <ProgressBar progress={task.progress} label={`Loading ${task.name}`} />
+          <ProgressBar progress={task.progress} label={`Loading ${task.name}`} name={task.name} />
           <button type="button" class="quiet" disabled={task.cancelling ?? false} onClick={() => cancelTask(loadTask)}>
             {task.cancelling ? "Cancelling …" : "Cancel"}
           </button>
         </>
       ) : model ? (
         <>
-          <p>
-            <strong>{model.name}</strong>
-          </p>
-          <ModelFacts />
-          <ContextField />
-          <button type="button" class="quiet" onClick={() => void unloadModel()}>
-            Free the GPU
-          </button>
+          <div>
+            <p>
+              <strong>{model.name}</strong>
+            </p>
+            <p class="hint">
+              {formatBytes(model.gpuBytes)} of GPU memory · context of {formatCount(model.contextLength)} tokens ·
+              loaded in {formatDuration(model.loadMilliseconds)}
+            </p>
+          </div>
+          <details class="more">
+            <summary>Memory, context and GPU</summary>
+            <ModelFacts />
+            <ContextField key={`${model.id} ${model.contextLength}`} />
+            <button type="button" class="quiet" onClick={() => void unloadModel()}>
+              Free the GPU
+            </button>
+          </details>
         </>
       ) : (
-        <p class="hint">No model is loaded.</p>
+        <p class="hint">No model is loaded. The next message loads the one used last.</p>
       )}
       {loadError.value && !task && (
-        <Notice kind="error">
+        <Notice
+          kind="error"
+          onDismiss={() => {
+            loadError.value = undefined;
+          }}
+        >
           <p>{loadError.value}</p>
+          <button type="button" class="quiet" onClick={() => void modelReady().catch(() => {})}>
+            Try again
+          </button>
         </Notice>
       )}
     </section>
@@ -116,7 +128,7 @@ function Stored() {
   return (
     <section class="card" aria-labelledby="stored-title">
       <h2 id="stored-title">Stored in this browser</h2>
-      {list.length === 0 && <p class="hint">Nothing yet.</p>}
+      {list.length === 0 && <p class="hint">Nothing yet. A model that you get below is kept here.</p>}
       <ul class="model-list">
         {list.map((record) => (
           <StoredModel key={record.id} record={record} />
@@ -141,104 +153,5 @@ function Stored() {
         </div>
       )}
     </section>
-  );
-}
-
-function StoredModel({ record }: { record: ModelRecord }) {
-  const [asking, setAsking] = useState(false);
-  const { id, name, state, bytesStored, bytesTotal } = record;
-  const mine = importTask.value?.modelId === id;
-  const task = mine && importTask.value?.kind === "verify" ? importTask.value : undefined;
-  const busy = importTask.value !== undefined || loadTask.value !== undefined;
-  const inUse = loaded.value?.id === id;
-  const damaged = verified.value[id];
-  const origin = importOrigins.value[id];
-  return (
-    <li class="model">
-      <div class="model-head">
-        <strong>{name}</strong>
-        {inUse && <span class="badge">in use</span>}
-        {state === "importing" && !mine && <span class="badge warn">not complete</span>}
-      </div>
-      <p class="hint">
-        {formatParameters(record.parameters)} parameters · {SCHEMES[record.scheme]} ·{" "}
-        {state === "complete" ? formatBytes(bytesStored) : `${formatBytes(bytesStored)} of ${formatBytes(bytesTotal)}`}
-        {record.licence && ` · ${record.licence}`}
-      </p>
-      <p class="hint source">{record.source}</p>
-      {task && (
-        <>
-          <ProgressBar
-            progress={task.progress}
-            label={`${task.kind === "verify" ? "Checking" : "Importing"} ${name}`}
-          />
-          <button
-            type="button"
-            class="quiet"
-            disabled={task.cancelling ?? false}
-            onClick={() => cancelTask(importTask)}
-          >
-            {task.cancelling ? "Cancelling …" : "Cancel"}
-          </button>
-        </>
-      )}
-      {damaged && !task && (
-        <Notice kind={damaged.length ? "warning" : "info"}>
-          {damaged.length ? (
-            <p>
-              {damaged.length === 1 ? "Part" : "Parts"} {damaged.map((i) => i + 1).join(", ")} of this model{" "}
-              {damaged.length === 1 ? "is" : "are"} damaged. Go on with the import to fetch{" "}
-              {damaged.length === 1 ? "it" : "them"} again.
-            </p>
-          ) : (
-            <p>Every part has the checksum that it had when it was stored.</p>
-          )}
-        </Notice>
-      )}
-      {!mine && (
-        <div class="model-buttons">
-          {state === "complete" && !inUse && (
-            <button type="button" class="primary" disabled={busy} onClick={() => void useModel(id)}>
-              Use
-            </button>
-          )}
-          {(state === "importing" || (damaged && damaged.length > 0)) && (
-            <button type="button" class="primary" disabled={busy} onClick={() => resume(record, origin)}>
-              Go on with the import
-            </button>
-          )}
-          {state === "complete" && (
-            <button type="button" class="quiet" disabled={busy} onClick={() => void verifyModel(id, name)}>
-              Check
-            </button>
-          )}
-          <button type="button" class="quiet danger" disabled={busy} onClick={() => setAsking(true)}>
-            Delete
-          </button>
-        </div>
-      )}
-      {asking && (
-        <Dialog title={`Delete ${name}?`} onClose={() => setAsking(false)}>
-          <p>
-            {formatBytes(bytesStored)} are freed. To use the model again, it must be imported again. Chats are kept.
-          </p>
-          <div class="dialog-buttons">
-            <button type="button" class="quiet" onClick={() => setAsking(false)}>
-              Keep it
-            </button>
-            <button
-              type="button"
-              class="primary danger"
-              onClick={() => {
-                setAsking(false);
-                void deleteModel(id, name);
-              }}
-            >
-              Delete
-            </button>
-          </div>
-        </Dialog>
-      )}
-    </li>
   );
 }

@@ -11,6 +11,7 @@ it.each([
   [file("II*\0"), "TIFF"],
   [file(" <!DOCTYPE html><p>"), "web page"],
   [file(new Uint8Array([0x1f, 0x8b, 8])), "gzip"],
+  [file("Dear Sir or Madam,\n\tthank you."), "plain text"],
   [file(""), "empty"],
   [file(new Uint8Array([0x89, 0x50, 0x4e, 0x47, 0, 0])), "damaged"],
 ])("says what a bad file is and names it (%#)", async (blob, word) => {

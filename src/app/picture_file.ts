@@ -13,11 +13,19 @@ const NOT_PICTURES: [name: string, test: (bytes: Uint8Array, text: string) => bo
   ["a TIFF picture, which this browser cannot show; export it as PNG", (_, t) => /^(II\*\0|MM\0\*)/.test(t)],
   ["a web page", (_, t) => /^\s*<(!doctype html|html)/i.test(t)],
   ["a gzip archive", (b) => b[0] === 0x1f && b[1] === 0x8b],
+  ["plain text, which belongs into the message itself", (b) => b.length > 3 && b.every(isTextByte)],
 ];
+
+/** Bytes of UTF-8 text: no control characters but tab and line ends. */
+function isTextByte(byte: number): boolean {
+  return byte >= 32 ? byte !== 127 : byte === 9 || byte === 10 || byte === 13;
+}
 
 /** One sentence that names the file and says what it is instead of a picture. */
 export async function explainBadPicture(file: Blob, name: string): Promise<string> {
-  if (file.size === 0) return `${name} is empty (0 bytes).`;
+  if (file.size === 0) return `${name} is empty (0 bytes). Was it copied completely?`;
+  if (/\.(safetensors|gguf)$/i.test(name))
+    return `${name} is a model's weights, not a picture. Open the folder that it lies in on the Models page.`;
   const bytes = new Uint8Array(await file.slice(0, 64).arrayBuffer());
   const text = String.fromCharCode(...bytes);
   const found = NOT_PICTURES.find(([, test]) => test(bytes, text))?.[0];

@@ -7,6 +7,8 @@ const POLICY = {
   ],
   ALLOWED_ATTR: ["href", "target", "rel", "title", "class", "type", "tabindex", "start"],
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
+  // The expression above is held against every attribute but these: they are no addresses.
+  ADD_URI_SAFE_ATTR: ["target", "rel", "type", "tabindex", "start"],
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
 };

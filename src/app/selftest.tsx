@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import type { SelfTestRow } from "../api/index.ts";
+import type { SelfTestRow, SelfTestSummary } from "../api/index.ts";
 import { copyText } from "./actions/chat.ts";
 import { runSelfTest, stopSelfTest } from "./actions/self_test.ts";
 import { Notice } from "./components/controls.tsx";
@@ -16,7 +16,15 @@ export function SelfTestScreen() {
   const [show, setShow] = useState<Show>("all");
   const { running, rows, summary, error } = selfTest.value;
   const failed = rows.filter((row) => !row.pass).length;
-  const shown = rows.filter((row) => show === "all" || !row.pass);
+  const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
+  const shown = rows
+    .filter((row) => show === "all" || !row.pass)
+    .filter((row) => {
+      const text = `${row.kernel} ${row.shape}`.toLowerCase();
+      return words.every((word) => text.includes(word));
+    })
+    // What failed stands on top; the order is kept otherwise.
+    .sort((a, b) => Number(a.pass) - Number(b.pass));
   return (
     <main class="page wide" id="main">
       <p>
@@ -33,13 +41,7 @@ export function SelfTestScreen() {
       >
         <label>
           Only kernels with{" "}
-          <input
-            type="text"
-            placeholder="all"
-            value={filter}
-            disabled={running !== undefined}
-            onInput={(e) => setFilter(e.currentTarget.value)}
-          />
+          <input type="search" placeholder="all" value={filter} onInput={(e) => setFilter(e.currentTarget.value)} />
         </label>
         <label class="check">
           <input
@@ -68,7 +70,8 @@ export function SelfTestScreen() {
       <div role="status">
         {running && (
           <p class="stage">
-            <span class="spinner" aria-hidden="true" /> {rows.length} cases done, {failed} failed …
+            <span class="spinner" aria-hidden="true" /> {formatCount(rows.length)} cases done, {formatCount(failed)}{" "}
+            failed …{rows.length > 0 && <span class="hint">{rows.at(-1)!.kernel}</span>}
           </p>
         )}
         {error && (
@@ -76,20 +79,7 @@ export function SelfTestScreen() {
             <p>{error}</p>
           </Notice>
         )}
-        {summary && (
-          <Notice kind={summary.failed ? "error" : "info"}>
-            <p>
-              <strong>
-                {summary.failed === 0
-                  ? `All ${formatCount(summary.passed)} cases passed`
-                  : `${formatCount(summary.failed)} of ${formatCount(summary.passed + summary.failed)} cases failed`}
-              </strong>{" "}
-              in {formatDuration(summary.milliseconds)}.
-              {summary.copyBandwidth ? ` Copying: ${formatBytes(summary.copyBandwidth)}/s.` : ""}
-              {summary.arithmetic ? ` Arithmetic: ${flops(summary.arithmetic)}.` : ""}
-            </p>
-          </Notice>
-        )}
+        {summary && <Summary summary={summary} />}
       </div>
       {rows.length > 0 && (
         <>
@@ -129,6 +119,13 @@ export function SelfTestScreen() {
                 </tr>
               </thead>
               <tbody>
+                {shown.length === 0 && (
+                  <tr>
+                    <td colSpan={7}>
+                      {show === "failed" && failed === 0 ? "None failed." : "No row has these words."}
+                    </td>
+                  </tr>
+                )}
                 {shown.map((row, i) => (
                   <Row key={i} row={row} />
                 ))}
@@ -138,6 +135,43 @@ export function SelfTestScreen() {
         </>
       )}
     </main>
+  );
+}
+
+function Summary({ summary }: { summary: SelfTestSummary }) {
+  const { passed, failed, copyBandwidth, arithmetic } = summary;
+  return (
+    <>
+      <Notice kind={failed ? "error" : passed === 0 ? "warning" : "info"}>
+        <p>
+          <strong>
+            {passed + failed === 0
+              ? "No kernel has these words: nothing was run"
+              : failed === 0
+                ? `All ${formatCount(passed)} cases passed`
+                : `${formatCount(failed)} of ${formatCount(passed + failed)} cases failed`}
+          </strong>{" "}
+          in {formatDuration(summary.milliseconds)}.
+          {failed > 0 && " They stand on top. Copy the table as text for a report; it names your GPU and browser."}
+        </p>
+      </Notice>
+      {(copyBandwidth !== undefined || arithmetic !== undefined) && (
+        <dl class="ceilings">
+          {copyBandwidth !== undefined && (
+            <div>
+              <dt>Copying, measured here</dt>
+              <dd>{formatBytes(copyBandwidth)}/s</dd>
+            </div>
+          )}
+          {arithmetic !== undefined && (
+            <div>
+              <dt>Arithmetic, measured here</dt>
+              <dd>{flops(arithmetic)}</dd>
+            </div>
+          )}
+        </dl>
+      )}
+    </>
   );
 }
 

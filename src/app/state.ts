@@ -13,15 +13,18 @@ import type {
   SelfTestSummary,
   WeightScheme,
 } from "../api/index.ts";
+import type { Screen } from "./screens.ts";
 
 /** What the page shows. Only `actions/` changes it. */
 
-export type Screen = "chat" | "models" | "train" | "selftest" | "about";
 export const screen = signal<Screen>("chat");
 
 export const capabilities = signal<Capabilities | undefined>(undefined);
 /** Set when the worker does not answer at all. */
 export const engineSilent = signal(false);
+
+/** True when a newer version of the page is ready. */
+export const newVersion = signal(false);
 
 export type Theme = "system" | "light" | "dark";
 export const theme = signal<Theme>("system");
@@ -159,6 +162,6 @@ export interface Toast {
   id: number;
   text: string;
   kind: "info" | "error";
-  action?: { label: string; run: () => void };
+  action?: { label: string; run: () => void | Promise<void> };
 }
 export const toasts = signal<Toast[]>([]);

@@ -26,10 +26,11 @@ import {
   type Stage,
   suggestions,
 } from "../state.ts";
-import { change, chatAddress, save, titleOf } from "./conversations.ts";
+import { change, chatAddress, chatOf, save, titleOf } from "./conversations.ts";
 import { modelReady } from "./models.ts";
 import { messageOf, toast } from "./notices.ts";
 import { addInfos } from "./pictures.ts";
+import { settle } from "./stop.ts";
 import { useAdapter } from "./train_adapters.ts";
 
 /** An answer in progress is stored this often, so that a reload keeps what was written. */
@@ -71,7 +72,9 @@ export async function send(text = draft.peek().text): Promise<void> {
     });
     draft.value = { text: "", pictures: [] };
     rejected.value = [];
-    suggestions.value = [];
+    // What is left of an example's questions goes on being offered.
+    const { value } = suggestions;
+    suggestions.value = value.includes(text) ? value.filter((question) => question !== text) : [];
   });
   // The address names the conversation from now on, so that a reload opens it again.
   if (location.hash !== chatAddress(id)) history.pushState(null, "", chatAddress(id));
@@ -231,16 +234,6 @@ function withSeed(sampling: Sampling): Sampling {
     : { ...sampling, seed: 1 + (crypto.getRandomValues(new Uint32Array(1))[0]! % 0x7fffffff) };
 }
 
-/** Stops the answer, also one that still waits for its model. */
-export function stop(): void {
-  const current = run.peek();
-  if (!current) return;
-  current.abort.abort();
-  void engine()
-    .cancel(current.taskId)
-    .catch(() => {});
-}
-
 // ── Changing what was said; each can be undone ──
 
 function withUndo(chat: Chat, text: string, next: StoredMessage[], pictures = chat.peek().pictures): void {
@@ -250,13 +243,12 @@ function withUndo(chat: Chat, text: string, next: StoredMessage[], pictures = ch
   toast(text, {
     action: {
       label: "Undo",
-      run: () => {
-        if (run.peek()?.chat === chat) {
-          toast("Stop the answer first.");
-          return;
-        }
+      run: async () => {
+        // It may have been closed and opened again since.
+        const now = await chatOf(before.id);
+        await settle(now);
         runError.value = undefined;
-        change(chat, { messages: before.messages, pictures: before.pictures });
+        change(now, { messages: before.messages, pictures: before.pictures });
       },
     },
   });

@@ -18,6 +18,7 @@ import {
 import { attempt, messageOf, toast } from "./notices.ts";
 import { inspect } from "./pictures.ts";
 import { writeSetting } from "./settings.ts";
+import { settle } from "./stop.ts";
 
 export async function listConversations(): Promise<void> {
   await attempt("The list of conversations could not be read", async () => {
@@ -89,13 +90,8 @@ export async function openConversation(id: string): Promise<void> {
     drawerOpen.value = false;
     return;
   }
-  const running = run.peek()?.chat;
-  if (running?.peek().id === id) return show(running);
   try {
-    await saves;
-    const chat = newChat();
-    chat.value = await engine().loadConversation(id);
-    show(chat);
+    show(await chatOf(id));
   } catch (error) {
     toast(messageOf(error), { kind: "error" });
     startChat();
@@ -107,10 +103,8 @@ const deleted = new Set<string>();
 
 export async function deleteConversation(id: string): Promise<void> {
   await attempt("The conversation could not be deleted", async () => {
-    if (run.peek()?.chat.peek().id === id) {
-      toast("An answer is being written in this conversation. Stop it first.");
-      return;
-    }
+    const running = run.peek()?.chat;
+    if (running?.peek().id === id) await settle(running);
     await saves;
     const kept = await engine().loadConversation(id);
     deleted.add(id);
@@ -131,9 +125,27 @@ export async function deleteConversation(id: string): Promise<void> {
   });
 }
 
-export function renameConversation(title: string): void {
-  const clean = title.trim().slice(0, 120);
-  if (clean && clean !== conversation.peek().title) change(currentChat.peek(), { title: clean }, false);
+/** The open or running conversation with this id, else the stored one. */
+export async function chatOf(id: string): Promise<Chat> {
+  const open = [currentChat.peek(), run.peek()?.chat].find((chat) => chat?.peek().id === id);
+  if (open) return open;
+  await saves;
+  const chat = newChat();
+  chat.value = await engine().loadConversation(id);
+  return chat;
+}
+
+export async function renameConversation(id: string, title: string): Promise<void> {
+  await attempt("The conversation could not be renamed", async () => {
+    const clean = title.trim().slice(0, 120);
+    const chat = await chatOf(id);
+    const before = chat.peek().title;
+    if (!clean || clean === before) return;
+    change(chat, { title: clean }, false);
+    toast(`Renamed to “${clean}”.`, {
+      action: { label: "Undo", run: async () => change(await chatOf(id), { title: before }, false) },
+    });
+  });
 }
 
 /** The system prompt and the sampling of the open conversation become those of every new one. */

@@ -5,8 +5,6 @@ import { canShow, explainBadPicture, hashPicture } from "../picture_file.ts";
 import {
   conversation,
   draft,
-  type Example,
-  examples,
   loaded,
   pictureBudget,
   pictureInfos,
@@ -15,7 +13,7 @@ import {
   rejected,
   suggestions,
 } from "../state.ts";
-import { attempt, messageOf, toast } from "./notices.ts";
+import { messageOf, toast } from "./notices.ts";
 import { writeSetting } from "./settings.ts";
 
 /** Reads dropped, pasted or picked files. Those that are no pictures are listed with the reason. */
@@ -38,7 +36,6 @@ export async function readPictures(files: Iterable<File>): Promise<Picture[]> {
 
 /** Adds files to the message that is being written. */
 export async function addPictures(files: Iterable<File>): Promise<void> {
-  rejected.value = [];
   for (const picture of await readPictures(files)) addToDraft(picture);
 }
 
@@ -109,40 +106,18 @@ export function inspectAgain(): void {
   for (const picture of [...draft.peek().pictures, ...conversation.peek().pictures]) void inspect(picture);
 }
 
-// ── Example charts ──
-
-const exampleAddress = (file: string) => new URL(`examples/${file}`, document.baseURI).href;
-export const examplePicture = (example: Example) => exampleAddress(example.file);
-
-/** The list is part of the app; without it the page simply shows no examples. */
-export async function loadExamples(): Promise<void> {
-  try {
-    const response = await fetch(exampleAddress("index.json"));
-    if (!response.ok) return;
-    const list: unknown = await response.json();
-    if (!Array.isArray(list)) return;
-    examples.value = list.filter(
-      (e): e is Example => typeof e?.file === "string" && typeof e?.title === "string" && Array.isArray(e?.questions),
-    );
-  } catch {}
-}
-
-/** Puts an example into the draft and offers its questions. */
-export async function takeExample(example: Example): Promise<void> {
-  await attempt(`The example ${example.title} could not be opened`, async () => {
-    const response = await fetch(examplePicture(example));
-    if (!response.ok) throw new Error(`the server answered ${response.status}`);
-    const blob = await response.blob();
-    draft.value = { ...draft.value, pictures: [] };
-    await addPictures([new File([blob], example.file.split("/").pop()!, { type: blob.type })]);
-    suggestions.value = example.questions.filter((q) => typeof q === "string");
-  });
-}
-
-/** Puts a picture into the clipboard's place: files of a paste event. Says so when there is nothing to take. */
+/** The files of a drop or a paste. Says so when there are folders, or only addresses. */
 export function filesOf(data: DataTransfer | null): File[] {
-  const files = [...(data?.files ?? [])];
-  if (files.length === 0 && data?.types.includes("text/uri-list"))
+  rejected.value = [];
+  const entries = [...(data?.items ?? [])].map((item) => item.webkitGetAsEntry?.());
+  const folders = entries.flatMap((entry) => (entry?.isDirectory ? entry.name : []));
+  for (const name of folders)
+    reject(
+      name,
+      `${name} is a folder. Drop the pictures that are in it; the folder of a model is opened on the Models page.`,
+    );
+  const files = [...(data?.files ?? [])].filter((file) => !folders.includes(file.name));
+  if (files.length + folders.length === 0 && data?.types.includes("text/uri-list"))
     toast("Drop or paste picture files. Pictures on other sites are not fetched.");
   return files;
 }

@@ -1,6 +1,7 @@
 import { useEffect, useRef } from "preact/hooks";
-import { send, stop } from "../actions/chat.ts";
+import { send } from "../actions/chat.ts";
 import { addPictures, filesOf, removeFromDraft } from "../actions/pictures.ts";
+import { stop } from "../actions/stop.ts";
 import { conversation, draft, editing, loadTask, reading, rejected, run, runHere, suggestions } from "../state.ts";
 import { IconButton, Notice } from "./controls.tsx";
 import { Icon } from "./icons.tsx";
@@ -32,15 +33,14 @@ export function Composer() {
       }}
     >
       {rejected.value.map(({ name, message }) => (
-        <Notice key={name} kind="error">
+        <Notice
+          key={name}
+          kind="error"
+          onDismiss={() => {
+            rejected.value = rejected.value.filter((r) => r.name !== name);
+          }}
+        >
           <p>{message}</p>
-          <IconButton
-            icon="close"
-            label="Dismiss"
-            onClick={() => {
-              rejected.value = rejected.value.filter((r) => r.name !== name);
-            }}
-          />
         </Notice>
       ))}
       {elsewhere && (
@@ -105,6 +105,7 @@ export function Composer() {
             hidden
             aria-label="Add pictures"
             onChange={(event) => {
+              rejected.value = [];
               void addPictures([...(event.currentTarget.files ?? [])]);
               event.currentTarget.value = "";
             }}

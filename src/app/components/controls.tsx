@@ -13,6 +13,8 @@ export function IconButton(props: {
   class?: string;
   pressed?: boolean;
   keys?: string;
+  /** Id of the message that it opens for editing, so that the focus finds back. */
+  edits?: string;
 }) {
   return (
     <button
@@ -21,6 +23,7 @@ export function IconButton(props: {
       aria-label={props.label}
       aria-pressed={props.pressed}
       aria-keyshortcuts={props.keys}
+      data-edits={props.edits}
       title={props.label}
       disabled={props.disabled ?? false}
       onClick={props.onClick}
@@ -31,7 +34,8 @@ export function IconButton(props: {
 }
 
 /** Progress of a long task: phase, bytes, speed, time left. */
-export function ProgressBar({ progress, label }: { progress?: Progress | undefined; label: string }) {
+export function ProgressBar(props: { progress?: Progress | undefined; label: string; name?: string }) {
+  const { progress, label, name } = props;
   const known = progress && progress.bytesTotal > 0;
   const parts = progress && [
     known
@@ -52,7 +56,9 @@ export function ProgressBar({ progress, label }: { progress?: Progress | undefin
         value={known ? progress.bytesDone : undefined}
       />
       <p class="progress-text">
-        <span>{progress?.phase ?? "Getting ready"}</span>
+        <span>
+          {name && <strong>{name}</strong>} {progress?.phase ?? "Getting ready"}
+        </span>
         <span class="numbers">{parts?.filter(Boolean).join(" · ")}</span>
       </p>
     </div>
@@ -95,11 +101,18 @@ export function Dialog(props: { title: string; onClose: () => void; class?: stri
 }
 
 /** A message that stays where it happened. */
-export function Notice({ kind, children }: { kind: "error" | "warning" | "info"; children: ComponentChildren }) {
+export function Notice(props: {
+  kind: "error" | "warning" | "info";
+  /** Shows a way to put the message away. */
+  onDismiss?: () => void;
+  children: ComponentChildren;
+}) {
+  const { kind, onDismiss, children } = props;
   return (
     <div class={`notice ${kind}`} role={kind === "error" ? "alert" : undefined}>
       <Icon name={kind === "info" ? "info" : "warning"} />
       <div>{children}</div>
+      {onDismiss && <IconButton icon="close" label="Dismiss" onClick={onDismiss} />}
     </div>
   );
 }

@@ -1,9 +1,18 @@
 import { useEffect, useState } from "preact/hooks";
+import { importConversation } from "../actions/conversations.ts";
 import { addPictures, filesOf } from "../actions/pictures.ts";
+import type { Screen } from "../screens.ts";
 import { screen } from "../state.ts";
-import { Icon } from "./icons.tsx";
+import { Icon, type IconName } from "./icons.tsx";
+import { takeDrop } from "./import_card.tsx";
 
-/** Files may be dropped anywhere on the page. On the Models screen, its own drop area takes folders. */
+/** What a screen takes; others only keep a dropped file from replacing the page. */
+const WANTED: Partial<Record<Screen, { icon: IconName; words: string }>> = {
+  chat: { icon: "picture", words: "Drop pictures to add them to your message" },
+  models: { icon: "folder", words: "Drop the folder of a checkpoint" },
+};
+
+/** Files may be dropped anywhere on the page. */
 export function DropOverlay() {
   const [over, setOver] = useState(false);
   useEffect(() => {
@@ -26,8 +35,12 @@ export function DropOverlay() {
       // A file that is dropped where nobody takes it would otherwise replace the page.
       if (event.defaultPrevented) return;
       event.preventDefault();
+      if (screen.peek() === "models" && event.dataTransfer) takeDrop(event.dataTransfer);
       if (screen.peek() !== "chat") return;
-      void addPictures(filesOf(event.dataTransfer));
+      const files = filesOf(event.dataTransfer);
+      const chats = files.filter((file) => file.name.endsWith(".json"));
+      for (const file of chats) void importConversation(file);
+      void addPictures(files.filter((file) => !chats.includes(file)));
       document.querySelector<HTMLElement>("#message-box")?.focus();
     };
     addEventListener("dragenter", enter);
@@ -41,12 +54,13 @@ export function DropOverlay() {
       removeEventListener("drop", drop);
     };
   }, []);
-  if (!over || screen.value !== "chat") return null;
+  const wanted = WANTED[screen.value];
+  if (!over || !wanted) return null;
   return (
     <div class="drop-overlay" aria-hidden="true">
       <div>
-        <Icon name="picture" />
-        <p>Drop pictures to add them to your message</p>
+        <Icon name={wanted.icon} />
+        <p>{wanted.words}</p>
       </div>
     </div>
   );

@@ -13,17 +13,18 @@ export function GroundingView({ text, pictures }: { text: string; pictures: Pict
   if (!picture || (marks.length === 0 && outside === 0)) return null;
   return (
     <figure class="grounding">
-      <button
-        type="button"
-        class="grounding-picture"
-        aria-label={`Enlarge ${picture.name} with ${marks.length} marks`}
-        onClick={() => {
-          lightbox.value = { picture, answer: text };
-          dialog.value = "lightbox";
-        }}
-      >
+      <div class="grounding-picture">
         <MarkedPicture picture={picture} marks={marks} />
-      </button>
+        <button
+          type="button"
+          class="cover"
+          aria-label={`Enlarge ${picture.name} with ${marks.length} marks`}
+          onClick={() => {
+            lightbox.value = { picture, answer: text };
+            dialog.value = "lightbox";
+          }}
+        />
+      </div>
       <figcaption>
         {pictures.length > 1 && (
           <label class="inline-field">
@@ -82,7 +83,7 @@ function MarkedPicture({ picture, marks }: { picture: Picture; marks: Mark[] }) 
         return (
           <span
             key={i}
-            class={`mark ${mark.kind} ${top < 0.06 ? "low" : ""} ${left > 0.75 ? "left" : ""}`}
+            class={`mark ${mark.kind} ${top < (mark.kind === "box" ? 0.08 : 0.14) ? "low" : ""} ${left > 0.75 ? "left" : ""}`}
             style={{ left: `${100 * left}%`, top: `${100 * top}%`, "--hue": `${hues.get(mark.label)}` }}
             aria-hidden="true"
           >

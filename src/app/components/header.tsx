@@ -1,13 +1,13 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { exportConversation, renameConversation, startChat } from "../actions/conversations.ts";
+import { exportConversation, startChat } from "../actions/conversations.ts";
 import { formatBytes, formatCount, formatDuration } from "../format.ts";
+import { SCREENS } from "../screens.ts";
 import { capabilities, conversation, dialog, drawerOpen, loaded, loadTask, screen } from "../state.ts";
 import { AdapterPicker } from "../train/adapter_picker.tsx";
 import { IconButton } from "./controls.tsx";
 import { Icon } from "./icons.tsx";
+import { RenameField } from "./rename_field.tsx";
 import { ContextMeter } from "./stats.tsx";
-
-const TITLES = { models: "Models", train: "Train", selftest: "Self-test", about: "About" };
 
 export function Header() {
   const chat = screen.value === "chat";
@@ -22,7 +22,7 @@ export function Header() {
           drawerOpen.value = true;
         }}
       />
-      {screen.value === "chat" ? <Title /> : <h1 class="title">{TITLES[screen.value]}</h1>}
+      {screen.value === "chat" ? <Title /> : <h1 class="title">{SCREENS[screen.value].label}</h1>}
       <div class="header-tools">
         {chat && stats && <ContextMeter used={stats.contextUsed} total={stats.contextLength} />}
         {chat && <AdapterPicker />}
@@ -37,12 +37,7 @@ export function Header() {
               }}
             />
             {conversation.value.messages.length > 0 && (
-              <IconButton
-                icon="download"
-                class="only-wide"
-                label="Export this chat"
-                onClick={() => void exportConversation()}
-              />
+              <IconButton icon="download" label="Export this chat" onClick={() => void exportConversation()} />
             )}
             <IconButton icon="plus" class="only-narrow" label="New chat" onClick={startChat} />
           </>
@@ -66,25 +61,7 @@ function Title() {
         </button>
       </h1>
     );
-  return (
-    <input
-      class="title-input"
-      aria-label="Name of this chat"
-      defaultValue={title}
-      ref={(element) => element?.focus()}
-      onKeyDown={(event) => {
-        if (event.key === "Enter") event.currentTarget.blur();
-        if (event.key === "Escape") {
-          event.stopPropagation();
-          setEditing(false);
-        }
-      }}
-      onBlur={(event) => {
-        renameConversation(event.currentTarget.value);
-        setEditing(false);
-      }}
-    />
-  );
+  return <RenameField id={id} title={title} onDone={() => setEditing(false)} />;
 }
 
 /** The loaded model; opens what it takes on the GPU. */
@@ -110,7 +87,9 @@ function ModelChip() {
     <details class="chip" ref={ref}>
       <summary>
         {task ? <span class="spinner" aria-hidden="true" /> : <Icon name={model?.notes.length ? "warning" : "chip"} />}
-        <span class="chip-name">{task ? `Loading${percent}` : (model?.name ?? "No model")}</span>
+        <span class={`chip-name ${model && !task ? "wide-name" : ""}`}>
+          {task ? `Loading${percent}` : (model?.name ?? "No model")}
+        </span>
       </summary>
       <div class="popover">
         <ModelFacts />

@@ -1,16 +1,17 @@
 import { signal } from "@preact/signals";
 import { useRef, useState } from "preact/hooks";
-import type { ImportPlan, ModelRecord, ModelSource, WeightScheme } from "../../api/index.ts";
+import type { ModelRecord, ModelSource, WeightScheme } from "../../api/index.ts";
 import { isError } from "../../errors.ts";
 import { folderOfDrop, folderOfInput, parseHubName } from "../actions/folder.ts";
-import { DEMO_SCHEME, importModel, planImport } from "../actions/models.ts";
+import { DEMO_SCHEME, planImport } from "../actions/models.ts";
 import { messageOf } from "../actions/notices.ts";
 import { readSetting, writeSetting } from "../actions/settings.ts";
 import { engine } from "../engine_link.ts";
-import { formatBytes, formatCount, formatParameters } from "../format.ts";
+import { formatBytes, formatCount } from "../format.ts";
 import { type ImportOrigin, importError, importTask } from "../state.ts";
 import { Notice } from "./controls.tsx";
 import { Icon } from "./icons.tsx";
+import { type Planned, PlanView } from "./plan_view.tsx";
 
 type Place = "hub" | "folder" | "url";
 
@@ -22,7 +23,7 @@ const keepToken = signal(false);
 const base = signal("");
 const folder = signal<Extract<ModelSource, { kind: "files" }> | undefined>(undefined);
 const scheme = signal<WeightScheme>("q4a32");
-const planned = signal<{ plan: ImportPlan; source: ModelSource; scheme: WeightScheme } | undefined>(undefined);
+const planned = signal<Planned | undefined>(undefined);
 const planning = signal<string | undefined>(undefined);
 const problem = signal<string | undefined>(undefined);
 
@@ -174,14 +175,23 @@ export function ImportCard() {
           ))}
         </fieldset>
         {problem.value && (
-          <Notice kind="error">
+          <Notice
+            kind="error"
+            onDismiss={() => {
+              problem.value = undefined;
+            }}
+          >
             <p>{problem.value}</p>
           </Notice>
         )}
         {importError.value && !task && (
-          <Notice kind="error">
-            <p>{importError.value}</p>
-            <p class="hint">What was stored is kept: going on does not read it again.</p>
+          <Notice
+            kind="error"
+            onDismiss={() => {
+              importError.value = undefined;
+            }}
+          >
+            <p>{importError.value} What was stored is kept: going on does not read it again.</p>
           </Notice>
         )}
         {planning.value ? (
@@ -201,7 +211,14 @@ export function ImportCard() {
           )
         )}
       </form>
-      {planned.value && !task && <PlanView />}
+      {planned.value && !task && (
+        <PlanView
+          {...planned.value}
+          onDone={() => {
+            planned.value = undefined;
+          }}
+        />
+      )}
     </section>
   );
 }
@@ -261,14 +278,24 @@ function HubFields() {
   );
 }
 
+function takeFolder(source: typeof folder.value): void {
+  place.value = "folder";
+  folder.value = source;
+  planned.value = undefined;
+  problem.value = source ? undefined : "The folder is empty. Choose the one that holds config.json.";
+}
+
+/** Takes a folder that was dropped, there or anywhere on the Models screen. */
+export function takeDrop(data: DataTransfer): void {
+  folderOfDrop(data).then(takeFolder, (error) => {
+    place.value = "folder";
+    problem.value = `The folder could not be read: ${messageOf(error)}`;
+  });
+}
+
 function FolderField() {
   const [over, setOver] = useState(false);
   const chosen = folder.value;
-  const take = (source: typeof chosen) => {
-    folder.value = source;
-    planned.value = undefined;
-    problem.value = source ? undefined : "The folder is empty.";
-  };
   return (
     // biome-ignore lint/a11y/noStaticElementInteractions: dropping is a second way; the picker inside is the first
     <div
@@ -281,10 +308,7 @@ function FolderField() {
       onDrop={(event) => {
         event.preventDefault();
         setOver(false);
-        if (event.dataTransfer)
-          folderOfDrop(event.dataTransfer).then(take, (error) => {
-            problem.value = `The folder could not be read: ${messageOf(error)}`;
-          });
+        if (event.dataTransfer) takeDrop(event.dataTransfer);
       }}
     >
       <Icon name="folder" />
@@ -305,78 +329,11 @@ function FolderField() {
           {...{ webkitdirectory: true }}
           onChange={(event) => {
             const { files } = event.currentTarget;
-            if (files?.length) take(folderOfInput(files));
+            if (files?.length) takeFolder(folderOfInput(files));
           }}
         />
       </label>
       <span class="hint">It holds config.json, tokenizer.json and the .safetensors files. Nothing is uploaded.</span>
     </div>
-  );
-}
-
-/** What the import costs, before the first byte is written. */
-function PlanView() {
-  const { plan, source, scheme: chosen } = planned.value!;
-  const toStore = Math.max(0, plan.bytesToStore - plan.bytesAlreadyStored);
-  const tooLittle = toStore > plan.quotaFree;
-  const rows: [string, string][] = [
-    ["Parameters", formatParameters(plan.parameters)],
-    ["To read", formatBytes(plan.bytesToRead)],
-    ["To store", formatBytes(toStore)],
-    ["Free in this browser", formatBytes(plan.quotaFree)],
-    ["GPU memory for weights", formatBytes(plan.gpuWeightBytes)],
-    [`GPU memory for a context of ${formatCount(plan.contextLength)} tokens`, formatBytes(plan.gpuCacheBytes)],
-  ];
-  if (plan.bytesAlreadyStored > 0) rows.splice(3, 0, ["Already stored", formatBytes(plan.bytesAlreadyStored)]);
-  if (plan.licence) rows.push(["Licence", plan.licence]);
-  return (
-    <section class="plan" aria-label={`Import of ${plan.name}`}>
-      <h3>{plan.name}</h3>
-      <table class="facts">
-        <tbody>
-          {rows.map(([name, value]) => (
-            <tr key={name}>
-              <th scope="row">{name}</th>
-              <td>{value}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-      {plan.warnings.map((warning) => (
-        <Notice key={warning} kind="warning">
-          <p>{warning}</p>
-        </Notice>
-      ))}
-      {tooLittle && (
-        <Notice kind="error">
-          <p>
-            {formatBytes(toStore - plan.quotaFree)} are missing. Free space on the disk or delete a model above, or
-            choose smaller weights.
-          </p>
-        </Notice>
-      )}
-      <div class="row-form">
-        <button
-          type="button"
-          class="primary"
-          disabled={tooLittle}
-          onClick={() => {
-            planned.value = undefined;
-            void importModel(plan, source, chosen);
-          }}
-        >
-          {plan.bytesAlreadyStored > 0 ? "Go on with the import" : "Import"}
-        </button>
-        <button
-          type="button"
-          class="quiet"
-          onClick={() => {
-            planned.value = undefined;
-          }}
-        >
-          Not now
-        </button>
-      </div>
-    </section>
   );
 }

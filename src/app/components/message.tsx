@@ -25,6 +25,7 @@ export function UserMessage({ message }: { message: StoredMessage }) {
         <IconButton
           icon="edit"
           label="Edit this message"
+          edits={message.id}
           disabled={busy}
           onClick={() => {
             editing.value = message.id;
@@ -52,8 +53,10 @@ function Editor({ message, pictures: before }: { message: StoredMessage; picture
     setPictures((now) => [...now, ...taken.filter((t) => !now.some((p) => p.id === t.id))]);
     for (const picture of taken) void inspect(picture);
   };
+  // Where the visitor came from: the button is drawn again once the editor is closed.
   const close = () => {
     editing.value = undefined;
+    requestAnimationFrame(() => document.querySelector<HTMLElement>(`[data-edits="${message.id}"]`)?.focus());
   };
   return (
     <form
@@ -78,7 +81,10 @@ function Editor({ message, pictures: before }: { message: StoredMessage; picture
           void add(files);
         }}
         onKeyDown={(event) => {
-          if (event.key === "Escape") close();
+          if (event.key === "Escape") {
+            event.stopPropagation();
+            close();
+          }
           if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
             event.preventDefault();
             submit();
@@ -155,7 +161,7 @@ export function AssistantMessage({ message, pictures }: { message: StoredMessage
   );
 }
 
-const WORDS: Record<Stage["name"], string> = {
+export const STAGE_WORDS: Record<Stage["name"], string> = {
   waiting: "Waiting for the model",
   encoding: "Looking at the pictures",
   prefill: "Reading the conversation",
@@ -169,7 +175,7 @@ function StageLine({ run }: { run: Run }) {
   return (
     <p class="stage">
       <span class="spinner" aria-hidden="true" />
-      {WORDS[name]}
+      {STAGE_WORDS[name]}
       {count} …
     </p>
   );

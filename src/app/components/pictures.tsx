@@ -49,6 +49,9 @@ export function SentPictures({ pictures }: { pictures: Picture[] }) {
       {pictures.map((picture) => (
         <li key={picture.id} class="sent-picture">
           <Thumbnail picture={picture} />
+          <span class="file-name" title={picture.name}>
+            {picture.name}
+          </span>
           <SeenSize picture={picture} />
         </li>
       ))}

@@ -1,5 +1,5 @@
-import { stop } from "../actions/chat.ts";
 import { startChat } from "../actions/conversations.ts";
+import { stop } from "../actions/stop.ts";
 import { dialog, drawerOpen, lightbox, run } from "../state.ts";
 import { Dialog } from "./controls.tsx";
 

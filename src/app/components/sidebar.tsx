@@ -1,4 +1,4 @@
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import {
   chatAddress,
   deleteConversation,
@@ -9,6 +9,7 @@ import {
 import { setTheme } from "../actions/settings.ts";
 import { homeAddress } from "../actions/start.ts";
 import { formatDay } from "../format.ts";
+import { SCREENS, type Screen } from "../screens.ts";
 import {
   conversation,
   conversations,
@@ -16,7 +17,6 @@ import {
   drawerOpen,
   importTask,
   run,
-  type Screen,
   screen,
   type Theme,
   theme,
@@ -24,6 +24,7 @@ import {
 import { training } from "../train/shared.ts";
 import { IconButton } from "./controls.tsx";
 import { Icon, type IconName } from "./icons.tsx";
+import { RenameField } from "./rename_field.tsx";
 
 /** Conversations and the way to the other screens; a drawer on narrow screens. */
 export function Sidebar() {
@@ -49,11 +50,9 @@ export function Sidebar() {
       </button>
       <Conversations />
       <nav class="screens" aria-label="Screens">
-        <ScreenLink name="chat" icon="chat" href={homeAddress()} label="Chat" />
-        <ScreenLink name="models" icon="cube" href="#/models" label="Models" />
-        <ScreenLink name="train" icon="tune" href="#/train" label="Train" />
-        <ScreenLink name="selftest" icon="gauge" href="#/selftest" label="Self-test" />
-        <ScreenLink name="about" icon="info" href="#/about" label="About" />
+        {(Object.keys(SCREENS) as Screen[]).map((name) => (
+          <ScreenLink key={name} name={name} />
+        ))}
       </nav>
       <div class="sidebar-foot">
         <ThemeSwitch />
@@ -69,19 +68,19 @@ export function Sidebar() {
   );
 }
 
-function ScreenLink(props: { name: Screen; icon: IconName; href: string; label: string }) {
+function ScreenLink({ name }: { name: Screen }) {
   return (
     <a
-      href={props.href}
-      aria-current={screen.value === props.name ? "page" : undefined}
+      href={name === "chat" ? homeAddress() : `#/${name}`}
+      aria-current={screen.value === name ? "page" : undefined}
       onClick={() => {
         drawerOpen.value = false;
       }}
     >
-      <Icon name={props.icon} />
-      {props.label}
-      {props.name === "models" && <ImportShare />}
-      {props.name === "train" && <TrainShare />}
+      <Icon name={SCREENS[name].icon} />
+      {SCREENS[name].label}
+      {name === "models" && <ImportShare />}
+      {name === "train" && <TrainShare />}
     </a>
   );
 }
@@ -138,21 +137,10 @@ function Conversations() {
           const heading = formatDay(c.updated);
           const first = heading !== day;
           day = heading;
-          const current = c.id === conversation.value.id;
           return (
             <li key={c.id}>
               {first && <h2 class="day">{heading}</h2>}
-              <div class={`conversation ${current ? "current" : ""}`}>
-                <a href={chatAddress(c.id)} aria-current={current ? "page" : undefined}>
-                  {run.value?.chat.value.id === c.id && <span class="spinner" role="img" aria-label="Being answered" />}
-                  {c.title || "New chat"}
-                </a>
-                <IconButton
-                  icon="trash"
-                  label={`Delete ${c.title || "New chat"}`}
-                  onClick={() => void deleteConversation(c.id)}
-                />
-              </div>
+              <ConversationRow id={c.id} title={c.title || "New chat"} />
             </li>
           );
         })}
@@ -172,6 +160,45 @@ function Conversations() {
           }}
         />
       </label>
+    </div>
+  );
+}
+
+function ConversationRow({ id, title }: { id: string; title: string }) {
+  const [renaming, setRenaming] = useState(false);
+  const link = useRef<HTMLAnchorElement>(null);
+  const focusLink = useRef(false);
+  useEffect(() => {
+    if (!renaming && focusLink.current) link.current?.focus();
+    focusLink.current = false;
+  }, [renaming]);
+  const current = id === conversation.value.id && screen.value === "chat";
+  if (renaming)
+    return (
+      <RenameField
+        id={id}
+        title={title}
+        onDone={(byKey) => {
+          focusLink.current = byKey;
+          setRenaming(false);
+        }}
+      />
+    );
+  return (
+    <div class={`conversation ${current ? "current" : ""}`}>
+      <a
+        ref={link}
+        href={chatAddress(id)}
+        aria-current={current ? "page" : undefined}
+        onClick={() => {
+          drawerOpen.value = false;
+        }}
+      >
+        {run.value?.chat.value.id === id && <span class="spinner" role="img" aria-label="Being answered" />}
+        {title}
+      </a>
+      <IconButton icon="edit" label={`Rename ${title}`} onClick={() => setRenaming(true)} />
+      <IconButton icon="trash" label={`Delete ${title}`} onClick={() => void deleteConversation(id)} />
     </div>
   );
 }

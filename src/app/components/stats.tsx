@@ -13,7 +13,7 @@ export function Stats({ stats }: { stats: GenerateStats }) {
     ],
     ["decode", formatRate(stats.decodeTokensPerSecond), `${formatCount(stats.newTokens)} tokens were written`],
   ];
-  if (stats.encodeMilliseconds > 0)
+  if (stats.encodeMilliseconds >= 1)
     items.push(["pictures", formatDuration(stats.encodeMilliseconds), "Time for encoding new pictures"]);
   items.push(["tokens", formatCount(stats.newTokens), "Tokens of the answer"]);
   const context = `${formatCount(stats.contextUsed)} of ${formatCount(stats.contextLength)}`;

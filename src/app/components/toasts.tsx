@@ -1,21 +1,25 @@
+import { useEffect, useRef } from "preact/hooks";
 import { dismissToast, holdToast } from "../actions/notices.ts";
 import { type Toast, toasts } from "../state.ts";
 import { IconButton } from "./controls.tsx";
 
 /** Short notices, newest last. They wait while the pointer or the focus is on them. */
 export function Toasts() {
+  const ref = useRef<HTMLElement>(null);
+  // As a popover it lies over a dialog too, if it was shown after it.
+  const newest = toasts.value.at(-1)?.id;
+  useEffect(() => {
+    if (!ref.current?.showPopover) return;
+    if (ref.current.matches(":popover-open")) ref.current.hidePopover();
+    ref.current.showPopover();
+  }, [newest]);
   return (
-    <section class="toasts" aria-label="Notices" aria-live="polite" popover="manual" ref={keepOnTop}>
+    <section class="toasts" aria-label="Notices" aria-live="polite" popover="manual" ref={ref}>
       {toasts.value.map((toast) => (
         <ToastView key={toast.id} toast={toast} />
       ))}
     </section>
   );
-}
-
-/** As a popover it lies over dialogs too. */
-function keepOnTop(element: HTMLElement | null): void {
-  if (element?.showPopover && !element.matches(":popover-open")) element.showPopover();
 }
 
 function ToastView({ toast }: { toast: Toast }) {
@@ -38,7 +42,7 @@ function ToastView({ toast }: { toast: Toast }) {
           class="toast-action"
           onClick={() => {
             dismissToast(toast.id);
-            toast.action!.run();
+            void toast.action!.run();
           }}
         >
           {toast.action.label}
