@@ -61,10 +61,16 @@ it.skipIf(!existsSync(folder))(
     });
     const tokens = examples.reduce((sum, { labels }) => sum + labels.filter((label) => label !== -100).length, 0);
     const vocab = config.text.vocabSize;
-    const lossOf = (changed: Map<string, { shape: readonly number[]; data: Float32Array | Float64Array }>) => {
+    const seen = (model: ReferenceModel) => examples.map(({ image }) => model.vision(image.pixels, [image.grid]));
+    const still = seen(new ReferenceModel(config, weights, scale));
+    const lossOf = (
+      changed: Map<string, { shape: readonly number[]; data: Float32Array | Float64Array }>,
+      isTower = false,
+    ) => {
       const model = new ReferenceModel(config, changed, scale);
-      return examples.reduce((total, { ids, labels, image }) => {
-        const { logits } = model.prefill(ids, [image.grid], model.vision(image.pixels, [image.grid]));
+      const features = isTower ? seen(model) : still;
+      return examples.reduce((total, { ids, labels, image }, n) => {
+        const { logits } = model.prefill(ids, [image.grid], features[n]);
         for (let t = 0; t + 1 < ids.length; t++) {
           const label = labels[t + 1]!;
           if (label === -100) continue;
@@ -98,7 +104,9 @@ it.skipIf(!existsSync(folder))(
       expect(Math.abs(found.losses[0]! / lossOf(weights) - 1)).toBeLessThan(1e-5);
       // The slope along a random direction through both factors of a layer, against the same direction of its gradients.
       const wrong: [string, number][] = [];
-      for (const { path } of modules) {
+      // Of the decoder one layer is enough here: transformers' own gradients of all of them are compared in train_parity.test.ts.
+      const tried = modules.filter(({ path }) => path.includes(".visual.") || path.includes(".layers.1."));
+      for (const { path } of tried) {
         const names = [`${path}.lora_A.weight`, `${path}.lora_B.weight`];
         const directions = names.map((name) => draw(values[name]!.length, 1));
         const moved = (h: number) => {
@@ -109,7 +117,7 @@ it.skipIf(!existsSync(folder))(
               data: Float64Array.from(values[name]!, (v, i) => v + h * directions[n]![i]!),
             });
           });
-          return lossOf(changed);
+          return lossOf(changed, path.includes(".visual."));
         };
         const slope = (moved(1e-4) - moved(-1e-4)) / 2e-4;
         let along = 0;

@@ -80,18 +80,17 @@ export class LoraTraining implements TrainableModel {
     config: Qwen3VLConfig,
     weights: GpuWeights,
     adapter: GpuAdapter,
-    passes: { language: LanguageTraining; vision: VisionTraining | undefined },
+    { language, vision, owned }: { language: LanguageTraining; vision: VisionTraining | undefined; owned: Slice[] },
     options: LoraTrainingOptions,
   ) {
     this.#gpu = gpu;
     this.#config = config;
     this.#weights = weights;
     this.#adapter = adapter;
-    this.#language = passes.language;
-    this.#vision = passes.vision;
+    this.#language = language;
+    this.#vision = vision;
     this.#options = options;
     this.tensors = adapter.tensors;
-    const owned: Slice[] = [];
     this.#owned = owned;
     const make = (owner: string, label: string, bytes: number) => {
       const slice = gpu.storage(owner, label, bytes);
@@ -125,12 +124,14 @@ export class LoraTraining implements TrainableModel {
   ): Promise<LoraTraining> {
     const language = await LanguageTraining.create(gpu, config, weights, options.maxTokens);
     let vision: VisionTraining | undefined;
+    const owned: Slice[] = [];
     try {
       if (options.maxPatches) vision = await VisionTraining.create(gpu, config, weights, options.maxPatches);
       return await gpu.allocating("the gradients of the adapter", () => {
-        return new LoraTraining(gpu, config, weights, adapter, { language, vision }, options);
+        return new LoraTraining(gpu, config, weights, adapter, { language, vision, owned }, options);
       });
     } catch (error) {
+      for (const slice of owned) gpu.free(slice);
       language.free();
       vision?.free();
       throw error;
