@@ -6,6 +6,7 @@ import { compared, runs } from "../train/state.ts";
 import { change, startChat } from "./conversations.ts";
 import { useModel } from "./models.ts";
 import { attempt, toast } from "./notices.ts";
+import { readSetting, writeSetting } from "./settings.ts";
 import { refreshAdapters } from "./train_adapters.ts";
 import { fileName, saveFile } from "./train_files.ts";
 
@@ -27,6 +28,7 @@ export async function renameRun(id: string, name: string): Promise<void> {
 export async function deleteRun(id: string, name: string): Promise<void> {
   await attempt("The run could not be deleted", async () => {
     await engine().deleteRun(id);
+    if ((await readSetting("unfinishedRun")) === id) void writeSetting("unfinishedRun", "");
     runs.value = (runs.peek() ?? []).filter((run) => run.id !== id);
     compared.value = compared.peek().filter((other) => other !== id);
     toast(`“${name}” was deleted. Its adapter is kept.`);

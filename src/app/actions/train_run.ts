@@ -1,12 +1,12 @@
 import { callback, type RunEvent, type RunRecord } from "../../api/index.ts";
 import { isError } from "../../errors.ts";
 import { engine } from "../engine_link.ts";
-import { loaded } from "../state.ts";
+import { loaded, loadTask } from "../state.ts";
 import { withEvaluation, withStep } from "../train/progress.ts";
 import { type Form, settingsOf } from "../train/settings_form.ts";
 import { training } from "../train/shared.ts";
 import { isRunning, type LiveRun, live } from "../train/state.ts";
-import { useModel } from "./models.ts";
+import { modelReady, useModel } from "./models.ts";
 import { messageOf } from "./notices.ts";
 import { writeSetting } from "./settings.ts";
 import { forgetApplied, refreshAdapters } from "./train_adapters.ts";
@@ -66,6 +66,7 @@ async function follow(name: string, from: RunRecord | undefined, modelId: string
   const watch = watchPage();
   try {
     // The page and the worker must agree on what is loaded once the run is over.
+    if (loadTask.peek()) await modelReady().catch(() => {});
     if (loaded.peek()?.id !== modelId) await useModel(modelId);
     const record = await work(now.taskId, callback(onEvent));
     now = { ...now, record, log: record.log, evaluations: record.evaluations };
