@@ -21,7 +21,9 @@ export function Samples({ run }: { run: LiveRun }) {
               <th scope="col">Question</th>
               <th scope="col">Expected</th>
               <th scope="col">Answer</th>
-              <th scope="col" />
+              <th scope="col">
+                <span class="visually-hidden">Verdict</span>
+              </th>
             </tr>
           </thead>
           <tbody>
