@@ -23,7 +23,8 @@ it("measures a kernel's time and its share of the ceilings of the same run", asy
     const { rows, summary } = await runSelfTest(app.page, { timing: true, filter: "layer_norm 5×1024" });
     expect(rows.map(({ kernel }) => kernel)).toContain("layer_norm");
     for (const row of rows) {
-      expect(row).toMatchObject({ shape: "5×1024", pass: true, bound: "bandwidth" });
+      expect(row).toMatchObject({ shape: "5×1024", pass: true });
+      expect(["bandwidth", "arithmetic"]).toContain(row.bound);
       expect(row.milliseconds).toBeGreaterThan(0);
       expect(row.share).toBeGreaterThan(0);
     }
