@@ -7,20 +7,28 @@ import type {
   ModelRecord,
   ModelSource,
   Sampling,
+  WeightScheme,
 } from "../src/api/index.ts";
 
 /** How a call ended: its value, or the error's code and message. Errors lose their name on the way out of the page. */
 export type Outcome<T> = { value: T; error?: undefined } | { value?: undefined; error: string; message: string };
 
-/** Imports a checkpoint, weights as they are. */
-export async function importSource(page: Page, source: ModelSource): Promise<Outcome<ModelRecord>> {
-  return await page.evaluate(async (source): Promise<Outcome<ModelRecord>> => {
-    const ignore = tabtune.callback(() => undefined);
-    return await tabtune.engine.importModel(source, "bf16", "import", ignore).then(
-      (value) => ({ value }),
-      (error: Error) => ({ error: error.name, message: error.message }),
-    );
-  }, source);
+/** Imports a checkpoint, weights as they are unless another scheme is named. */
+export async function importSource(
+  page: Page,
+  source: ModelSource,
+  scheme: WeightScheme = "bf16",
+): Promise<Outcome<ModelRecord>> {
+  return await page.evaluate(
+    async ({ source, scheme }): Promise<Outcome<ModelRecord>> => {
+      const ignore = tabtune.callback(() => undefined);
+      return await tabtune.engine.importModel(source, scheme, "import", ignore).then(
+        (value) => ({ value }),
+        (error: Error) => ({ error: error.name, message: error.message }),
+      );
+    },
+    { source, scheme },
+  );
 }
 
 export const importUrl = (page: Page, base: string) => importSource(page, { kind: "url", base });

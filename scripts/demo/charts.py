@@ -65,7 +65,8 @@ class Sprites:
         alpha = np.zeros((len(fonts), len(texts), height, width), np.float32)
         ink = np.zeros((len(fonts), len(texts)), np.int64)
         for f, name in enumerate(fonts):
-            font = ImageFont.truetype(font_path(name), size)
+            # The plain layout, which every build of pillow has: with another kerning the model would meet other pictures.
+            font = ImageFont.truetype(font_path(name), size, layout_engine=ImageFont.Layout.BASIC)
             for i, text in enumerate(texts):
                 image = Image.new("L", (width, height), 0)
                 draw = ImageDraw.Draw(image)
