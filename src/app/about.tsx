@@ -5,17 +5,18 @@ export function AboutScreen() {
       <h2>What this is</h2>
       <p>
         TabTune runs Qwen3-VL, a model that sees pictures and talks about them, on your own GPU inside this browser tab.
-        There is no server behind it: the page is a set of static files.
+        There is no server behind it: the page is a set of static files. On the <a href="#/train">Train page</a> it
+        learns from your own pictures, questions and answers.
       </p>
       <h2>What leaves this device</h2>
       <p>
-        Nothing. Pictures, chats and models are kept in this browser's storage. The only other host the page ever
-        contacts is huggingface.co, and only while you import a model from there. A content security policy in the page
-        enforces that. There are no cookies and no statistics.
+        Nothing. Pictures, chats, data sets, adapters and models are kept in this browser's storage. The only other host
+        the page ever contacts is huggingface.co, and only while you import a model from there. A content security
+        policy in the page enforces that. There are no cookies and no statistics.
       </p>
       <p>
-        If you clear this site's data, your chats and models are gone. Export chats that you want to keep: the button is
-        in the header of each chat.
+        If you clear this site's data, all of it is gone. Export what you want to keep: chats in their header, data sets
+        and adapters on the <a href="#/train">Train page</a>.
       </p>
       <h2>The demo model</h2>
       <p>

@@ -94,7 +94,12 @@ export const EXPERT: { title: string; fields: Field[] }[] = [
         label: "Accumulation",
         hint: "batches to a step; batch × accumulation of 8 is usual",
       },
-      { kind: "number", key: "maxSteps", label: "Most steps", hint: "0: as many as the epochs need" },
+      {
+        kind: "number",
+        key: "maxSteps",
+        label: "Most steps",
+        hint: "takes the place of the epochs; 0: as many as the epochs need",
+      },
       {
         kind: "number",
         key: "maxTokens",
