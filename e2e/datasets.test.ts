@@ -60,7 +60,7 @@ describe("data sets in the browser", () => {
       const ignore = tabtune.callback(() => undefined);
       return await tabtune.engine.readDataset({ kind: "example" }, "read", ignore);
     });
-    expect(draft).toMatchObject({ rows: 200, pictures: 50, issues: [] });
+    expect(draft).toMatchObject({ rows: 896, pictures: 224, issues: [] });
   });
 
   it("stores, survives a reload, edits, exports, and reads its own export", async () => {

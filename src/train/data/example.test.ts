@@ -10,15 +10,15 @@ test("the example that comes with the app reads without a remark, and holds char
     probe: async () => size,
   });
   expect(issues).toEqual([]);
-  expect([rows.length, pictures.size]).toEqual([200, 50]);
+  expect([rows.length, pictures.size]).toEqual([896, 224]);
   const parts = partsOf({ rows, split: { kind: "given" } });
-  expect(parts.filter((part) => part === "heldBack").length).toBe(40);
+  expect(parts.filter((part) => part === "heldBack").length).toBe(96);
   const shown = (wanted: string) => {
     const found = rows
       .filter((_, i) => parts[i] === wanted)
       .flatMap(({ messages }) => messages.flatMap((m) => m.parts));
     return new Set(found.flatMap((part) => (part.type === "image" ? [part.pictureId] : [])));
   };
-  expect([shown("train").size, shown("heldBack").size]).toEqual([40, 10]);
+  expect([shown("train").size, shown("heldBack").size]).toEqual([200, 24]);
   expect([...shown("heldBack")].filter((id) => shown("train").has(id))).toEqual([]);
 });
