@@ -11,13 +11,13 @@ it.skipIf(!existsSync("public/models/demo/model.safetensors"))(
   "the demo learns a kind of chart and a language it has never seen, on charts held back too",
   { timeout: 900_000 },
   async () => {
-    const app = await openApp({ engineOnly: true });
+    const app = await openApp({ engineOnly: true, folders: { "/demo/": "public/models/demo" } });
     try {
       const run = await app.page.evaluate(
-        async ({ asked, heldBack }): Promise<RunRecord> => {
+        async ({ asked, heldBack, base }): Promise<RunRecord> => {
           const { engine, callback } = tabtune;
           const ignore = callback(() => undefined);
-          const model = await engine.importModel({ kind: "demo" }, "q4a32", "import", ignore);
+          const model = await engine.importModel({ kind: "url", base }, "q4a32", "import", ignore);
           const draft = await engine.readDataset({ kind: "example" }, "read", ignore);
           const { id, rows: count } = await engine.storeDataset(draft.id, draft.name);
           const { rows } = await engine.datasetRows(id, { from: 0, count });
@@ -34,7 +34,7 @@ it.skipIf(!existsSync("public/models/demo/model.safetensors"))(
           };
           return await engine.startRun(model.id, id, settings, { name: "titles", patience: 0 }, "run", ignore);
         },
-        { asked: ASKED, heldBack: HELD_BACK },
+        { asked: ASKED, heldBack: HELD_BACK, base: `${app.origin}/demo/` },
       );
       expect(run).toMatchObject({ state: "finished", steps: 10 });
       expect(run.log).toHaveLength(10);
