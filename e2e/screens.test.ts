@@ -1,14 +1,40 @@
 // The page's screens by keyboard, on a phone, in both themes, and with what visitors get wrong.
+import { existsSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { App } from "./browser.ts";
-import { answered, box, conversationFile, drop, PATIENCE, picture, RICH, scrollsSideways, visit } from "./visitor.ts";
+import { damageShard, storedModels } from "./engine_calls.ts";
+import {
+  answered,
+  box,
+  CAN_CHAT,
+  conversationFile,
+  drop,
+  PATIENCE,
+  picture,
+  questions,
+  RICH,
+  scrollsSideways,
+  visit,
+} from "./visitor.ts";
 
 const SCREENS = ["#/models", "#/selftest", "#/about"];
+/** A checkpoint that is not the page's own demo. */
+const OTHER = "../shared/reference/m-0/checkpoint";
 
 describe("the page", { timeout: PATIENCE }, () => {
   let app: App;
+  let readLater: () => Promise<void> = async () => {};
   beforeAll(async () => {
-    app = await visit({});
+    app = await visit({
+      folders: existsSync(OTHER) ? { "/other/": OTHER } : {},
+      prepare: async (context) => {
+        // Reading the other checkpoint can be made to wait, as on a slow line.
+        await context.route("**/other/model.safetensors", async (route) => {
+          await readLater();
+          await route.continue().catch(() => {});
+        });
+      },
+    });
   }, PATIENCE);
   afterAll(async () => {
     await app.close();
@@ -142,6 +168,62 @@ describe("the page", { timeout: PATIENCE }, () => {
     await expect.poll(place).toBeLessThan(60);
   });
 
+  it.skipIf(!existsSync(OTHER))("imports a model, mends it, and deletes it", async () => {
+    const { page } = app;
+    await page.goto(`${app.url}#/models`);
+    await page.getByText("Address", { exact: true }).click();
+    await page.getByLabel("Address of the folder").fill(`${app.origin}/nowhere/`);
+    await page.getByRole("button", { name: "Show what it takes" }).click();
+    await page
+      .getByRole("alert")
+      .filter({ hasText: /nowhere.*config\.json/ })
+      .waitFor();
+    await page.getByLabel("Address of the folder").fill(`${app.origin}/other/`);
+    await page.getByRole("button", { name: "Show what it takes" }).click();
+    const plan = page.getByRole("region", { name: "Import of other" });
+    expect(await plan.textContent()).toMatch(/Parameters7\.5 M.*To store.*Storage is enough.*processor/s);
+
+    // The line stalls when the weights are asked for; the visitor gives up.
+    let release = () => {};
+    const stalled = new Promise<void>((stall) => {
+      readLater = () => {
+        stall();
+        return new Promise((resolve) => {
+          release = resolve;
+        });
+      };
+    });
+    await plan.getByRole("button", { name: "Import" }).click();
+    await stalled;
+    const importing = page.getByRole("region", { name: "Importing other" });
+    await importing.getByRole("button", { name: "Cancel" }).click();
+    await importing.waitFor({ state: "detached", timeout: 5_000 });
+    readLater = async () => {};
+    release();
+
+    await page.getByRole("button", { name: "Show what it takes" }).click();
+    await plan.getByRole("button", { name: "Import" }).click();
+    const stored = page.getByRole("region", { name: "Stored in this browser" });
+    const model = stored.getByRole("listitem").filter({ hasText: "other" });
+    await model.getByText("in use").waitFor({ timeout: PATIENCE });
+
+    const record = (await storedModels(page)).find(({ name }) => name === "other")!;
+    await damageShard(page, record.id);
+    // The page loads what was used last, finds it damaged, and looks at all of it on its own.
+    await page.reload();
+    await model.getByText(/Part 1 of this model is damaged/).waitFor({ timeout: PATIENCE });
+    await model.getByRole("button", { name: "Go on with the import" }).click();
+    await plan.getByRole("button", { name: /^(Import|Go on)/ }).click();
+    await model.getByText("in use").waitFor({ timeout: PATIENCE });
+    await model.getByRole("button", { name: "Check" }).click();
+    await model.getByText("All is well").waitFor({ timeout: PATIENCE });
+
+    await model.getByRole("button", { name: "Delete" }).click();
+    await page.getByRole("dialog", { name: "Delete other?" }).getByRole("button", { name: "Delete" }).click();
+    await model.waitFor({ state: "detached" });
+    expect(await page.getByRole("region", { name: "In use" }).textContent()).toContain("No model is loaded");
+  });
+
   it("tests the kernels and shows the table", async () => {
     const { page } = app;
     await page.goto(`${app.url}#/selftest`);
@@ -154,5 +236,24 @@ describe("the page", { timeout: PATIENCE }, () => {
     expect(await rows.first().textContent()).toMatch(/ok.*scatter/);
     await page.getByLabel("Only kernels with").fill("scatter nothing-of-that-name");
     await page.getByText("No row has these words.").waitFor();
+  });
+
+  it.skipIf(!CAN_CHAT)("keeps its place while an answer grows below", async () => {
+    const { page } = app;
+    await page.goto(`${app.url}#/`);
+    await page.getByLabel("Import a chat").setInputFiles(conversationFile("Reading", [...RICH, ...RICH]));
+    await answered(page, 6);
+    await page.locator(".chip-name", { hasText: /Demo|No model/ }).waitFor({ timeout: PATIENCE });
+    await page.locator(".scroller").evaluate((e) => e.scrollTo(0, 0));
+    await box(page).fill("Go on.");
+    await box(page).press("Enter");
+    await page.getByRole("button", { name: "Stop the answer" }).waitFor();
+    // Sending leads to the end; scrolling up again is respected.
+    await page.locator(".scroller").evaluate((e) => e.scrollTo(0, 10));
+    await page.waitForTimeout(1_500);
+    expect(await page.locator(".scroller").evaluate((e) => e.scrollTop)).toBe(10);
+    await page.keyboard.press("Escape");
+    await page.getByRole("button", { name: "Stop the answer" }).waitFor({ state: "detached" });
+    expect(await questions(page).count()).toBe(7);
   });
 });

@@ -99,7 +99,7 @@ const originOf = (source: ModelSource): ImportOrigin["source"] => {
   return { kind: source.kind };
 };
 
-/** Imports, or goes on with an import; then the model is used unless an answer is being written. */
+/** Imports, or goes on with an import; then the model is used, after one that is being loaded, unless an answer is being written. */
 export async function importModel(plan: ImportPlan, source: ModelSource, scheme: WeightScheme): Promise<void> {
   importError.value = undefined;
   importOrigins.value = { ...importOrigins.peek(), [plan.id]: { source: originOf(source), scheme } };
@@ -110,7 +110,9 @@ export async function importModel(plan: ImportPlan, source: ModelSource, scheme:
     const record = await runTask(importTask, { kind: "import", modelId: plan.id, name: plan.name }, (id, onProgress) =>
       engine().importModel(source, scheme, id, onProgress),
     );
+    forgetCheck(plan.id);
     await refreshModels();
+    await loading?.catch(() => {});
     if (run.peek() || loadTask.peek())
       toast(`${record.name} is ready.`, { action: { label: "Use it", run: () => void useModel(record.id) } });
     else await useModel(record.id);
@@ -128,6 +130,12 @@ export async function verifyModel(id: string, name: string): Promise<void> {
     verified.value = { ...verified.peek(), [id]: damaged };
     await refreshModels();
   });
+}
+
+/** What a check said is no longer true, or was read. */
+export function forgetCheck(id: string): void {
+  const { [id]: _, ...rest } = verified.peek();
+  verified.value = rest;
 }
 
 export async function deleteModel(id: string, name: string): Promise<void> {
@@ -172,6 +180,8 @@ function load(id: string, contextLength?: number): Promise<LoadedModel> {
       return model;
     } catch (error) {
       loadError.value = isError(error, "Cancelled") ? "Loading was cancelled." : messageOf(error);
+      // Loading stops at the first damaged part; the check names them all, and offers to fetch them again.
+      if (isError(error, "DamagedShard") && !importTask.peek()) void verifyModel(id, name);
       throw error;
     }
   })();

@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 import type { ModelRecord } from "../../api/index.ts";
-import { cancelTask, deleteModel, useModel, verifyModel } from "../actions/models.ts";
+import { cancelTask, deleteModel, forgetCheck, useModel, verifyModel } from "../actions/models.ts";
 import { formatAgo, formatBytes, formatParameters } from "../format.ts";
 import { importOrigins, importTask, loaded, loadTask, verified } from "../state.ts";
 import { Dialog, Notice, ProgressBar } from "./controls.tsx";
@@ -52,13 +52,7 @@ export function StoredModel({ record }: { record: ModelRecord }) {
         </>
       )}
       {damaged && !task && (
-        <Notice
-          kind={damaged.length ? "warning" : "info"}
-          onDismiss={() => {
-            const { [id]: _, ...rest } = verified.value;
-            verified.value = rest;
-          }}
-        >
+        <Notice kind={damaged.length ? "warning" : "info"} onDismiss={() => forgetCheck(id)}>
           {damaged.length ? (
             <p>
               {damaged.length === 1 ? "Part" : "Parts"} {damaged.map((i) => i + 1).join(", ")} of this model{" "}
