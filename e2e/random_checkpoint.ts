@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { configOf, PREPROCESSOR, tensorList } from "../scripts/write_random_checkpoint.mjs";
 import { f32ToBf16, f32ToF16 } from "../src/formats/dtype.ts";
 import { BlobFileSet, encodeRows, openCheckpoint, type WeightDtype } from "../src/formats/index.ts";
-import { dequantizeRows } from "../src/formats/quant/rows.ts";
+import { dequantizeRows } from "../src/formats/quant/planes.ts";
 import { writeSafetensors } from "../src/formats/safetensors.ts";
 import { parseConfig, type Qwen3VLConfig, weightSlots } from "../src/models/index.ts";
 import type { ReferenceWeights } from "../src/models/qwen3_vl/reference.ts";
@@ -123,10 +123,10 @@ export class RandomCheckpoint {
     const out = new Map<string, { shape: number[]; data: Float32Array }>();
     for (const slot of weightSlots(this.config, checkpoint, scheme)) {
       for (const { tensor, rows } of slot.sources) {
-        const { shape } = checkpoint.tensors.get(tensor)!;
+        const { shape, dtype } = checkpoint.tensors.get(tensor)!;
         const raw = await checkpoint.readRows(tensor, 0, shape[0]!);
         const { cols } = slot;
-        const job = { scheme: slot.scheme, dtype: this.#dtype, raw, rows, cols, tensor, row0: 0 };
+        const job = { scheme: slot.scheme, dtype, raw, rows, cols, tensor, row0: 0 };
         out.set(tensor, { shape, data: dequantizeRows(slot.scheme, encodeRows(job), rows, cols) });
       }
     }

@@ -23,6 +23,9 @@ const sources = files("src", ".ts", ".tsx");
 const shaders = files("shaders", ".wgsl");
 const bindings = files("src/kernels", ".ts").filter((path) => !isTest(path) && read(path).includes('.wgsl?raw"'));
 
+/** What several operations share: their cases are its cases. */
+const SHARED = ["source.ts", "weight_library.ts"];
+
 /** Measures the device itself and is no operation: its shaders have no cases. */
 const MEASURES = "src/kernels/timing.ts";
 
@@ -45,7 +48,7 @@ describe("shaders", () => {
 
   it("have cases for each binding", () => {
     const cases = files("src/kernels", ".cases.ts");
-    const operations = bindings.filter((path) => path !== MEASURES && basename(path) !== "source.ts");
+    const operations = bindings.filter((path) => path !== MEASURES && !SHARED.includes(basename(path)));
     const untested = operations.filter(
       (path) => !cases.some((c) => c === path.replace(".ts", ".cases.ts") || read(c).includes(`"./${basename(path)}"`)),
     );

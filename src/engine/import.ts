@@ -5,6 +5,7 @@ import {
   MANIFEST_VERSION,
   type ModelManifest,
   openCheckpoint,
+  rowFormat,
   sha256Hex,
 } from "../formats/index.ts";
 import { deleteShards, getShard, listShards, putRecord, putShard, storageSpace, withLock } from "../storage/index.ts";
@@ -61,7 +62,7 @@ export async function planImport(request: ImportRequest, signal?: AbortSignal): 
     state: "importing",
     parameters: slots.reduce((sum, slot) => sum + slot.rows * slot.cols, 0),
     bytesTotal: shards.reduce((sum, shard) => sum + shard.bytes, 0),
-    bytesSource: sourceBytes(manifestSources(slots), checkpoint),
+    bytesSource: sourceBytes(slots, checkpoint),
     created: Date.now(),
     lastUsed: Date.now(),
   };
@@ -82,12 +83,12 @@ export async function planImport(request: ImportRequest, signal?: AbortSignal): 
   };
 }
 
-function manifestSources(slots: ModelManifest["slots"]): string[] {
-  return slots.flatMap((slot) => slot.sources.map((source) => source.tensor));
-}
-
-function sourceBytes(tensors: string[], checkpoint: Checkpoint): number {
-  return tensors.reduce((sum, name) => sum + (checkpoint.tensors.get(name)?.bytes ?? 0), 0);
+/** Bytes of all rows as they are read. */
+function sourceBytes(slots: ModelManifest["slots"], checkpoint: Checkpoint): number {
+  const sources = slots.flatMap(({ sources, cols }) => sources.map((source) => ({ ...source, cols })));
+  return sources.reduce((sum, { tensor, rows, cols }) => {
+    return sum + rows * rowFormat(checkpoint.tensors.get(tensor)!.dtype)!.rowBytes(cols);
+  }, 0);
 }
 
 async function hashOf(value: unknown): Promise<string> {

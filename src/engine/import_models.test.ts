@@ -15,7 +15,7 @@ import {
 } from "../../e2e/import_fixture.ts";
 import { isError } from "../errors.ts";
 import { BlobFileSet, type Checkpoint, type SlotScheme, type WeightSlot } from "../formats/index.ts";
-import { dequantizeRows } from "../formats/quant/rows.ts";
+import { dequantizeRows } from "../formats/quant/planes.ts";
 import { listShards, putShard } from "../storage/index.ts";
 import { importModel, planImport } from "./import.ts";
 import { deleteModel, listModels, openModel, readShards, verifyModel } from "./import_models.ts";

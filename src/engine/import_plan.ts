@@ -1,11 +1,11 @@
 import { TabTuneError } from "../errors.ts";
 import {
   type Checkpoint,
-  isWeightDtype,
+  rowFormat,
   rowLayout,
   type ShardChunk,
   type ShardRecord,
-  type WeightDtype,
+  type TensorInfo,
   type WeightSlot,
 } from "../formats/index.ts";
 
@@ -27,14 +27,14 @@ export function checkSlots(slots: WeightSlot[], checkpoint: Checkpoint): string[
       throw new TabTuneError("Internal", `${slot.name}: [${slot.rows}, ${slot.cols}] from ${stacked} rows of tensors.`);
     }
     for (const { tensor, rows } of slot.sources) {
-      const dtype = checkTensor(checkpoint, tensor, rows, slot.cols);
-      if (slot.scheme === "bf16" && dtype !== "BF16") rounded.add(dtype);
+      const { dtype, format } = checkTensor(checkpoint, tensor, rows, slot.cols);
+      if (slot.scheme === "bf16" && dtype !== "BF16" && format === undefined) rounded.add(dtype);
     }
   }
   return [...rounded].map((dtype) => `Weights stored as ${dtype} in the checkpoint are rounded to bf16.`);
 }
 
-function checkTensor(checkpoint: Checkpoint, name: string, rows: number, cols: number): WeightDtype {
+function checkTensor(checkpoint: Checkpoint, name: string, rows: number, cols: number): TensorInfo {
   const tensor = checkpoint.tensors.get(name);
   const expected = rows === 1 ? `[${cols}]` : `[${rows}, ${cols}]`;
   if (!tensor) {
@@ -49,12 +49,12 @@ function checkTensor(checkpoint: Checkpoint, name: string, rows: number, cols: n
       `${name}: expected ${expected}, found [${tensor.shape.join(", ")}]. Does config.json belong to these weights (another size of the model, perhaps)?`,
     );
   }
-  if (!isWeightDtype(tensor.dtype)) {
+  if (!rowFormat(tensor.dtype)) {
     throw bad(
-      `${name}: expected BF16, F16 or F32, found ${tensor.dtype}. Checkpoints that are already quantized cannot be read; choose the original one.`,
+      `${name}: expected BF16, F16 or F32, found ${tensor.dtype}. This form of quantized checkpoint cannot be read; choose the original one.`,
     );
   }
-  return tensor.dtype;
+  return tensor;
 }
 
 /** Cuts the slots into chunks of whole rows and packs these, in order, into shards of at most `shardBytes`. Hashes stay empty. */
@@ -107,7 +107,7 @@ function align(bytes: number): number {
 /** Rows of one checkpoint tensor that one read fetches, and where they go. */
 export interface Piece {
   tensor: string;
-  dtype: WeightDtype;
+  dtype: string;
   /** First row in the tensor, and how many. */
   row0: number;
   rows: number;
@@ -130,8 +130,8 @@ export function shardPieces(
     const slot = slots[chunk.slot]!;
     let sourceStart = 0;
     for (const source of slot.sources) {
-      const dtype = checkpoint.tensors.get(source.tensor)!.dtype as WeightDtype;
-      const rowBytes = slot.cols * (dtype === "F32" ? 4 : 2);
+      const { dtype } = checkpoint.tensors.get(source.tensor)!;
+      const rowBytes = rowFormat(dtype)!.rowBytes(slot.cols);
       const from = Math.max(chunk.row0, sourceStart);
       const to = Math.min(chunk.row0 + chunk.rows, sourceStart + source.rows);
       const step = Math.max(1, Math.floor(readBytes / rowBytes));

@@ -1,5 +1,5 @@
 export { BlobFileSet } from "./blob_files.ts";
-export type { Checkpoint, WeightDtype } from "./checkpoint.ts";
+export type { Checkpoint, TensorInfo, WeightDtype } from "./checkpoint.ts";
 export { parseCsv } from "./csv.ts";
 export { decodeFloats, encodeFloats, f16ToF32, isWeightDtype } from "./dtype.ts";
 export type { FileSet } from "./file_set.ts";
@@ -10,6 +10,17 @@ export { MANIFEST_VERSION, type ModelManifest, type ShardChunk, type ShardRecord
 export { openCheckpoint, sha256Hex } from "./open_checkpoint.ts";
 export { parquetRows } from "./parquet.ts";
 export { type EncodedRows, type EncodeJob, encodeRows } from "./quant/rows.ts";
+export { exactScheme, rowFormat } from "./row_format.ts";
 export { readSafetensors, writeSafetensors } from "./safetensors.ts";
-export { groupSize, rowLayout, type SlotScheme, type WeightSlot } from "./weight_slot.ts";
+export {
+  type CodeKind,
+  GROUPED_SCHEMES,
+  type GroupedScheme,
+  grouping,
+  type MetaKind,
+  metaWords,
+  rowLayout,
+  type SlotScheme,
+  type WeightSlot,
+} from "./weight_slot.ts";
 export { type FileToZip, openZip, writeZip } from "./zip.ts";

@@ -1,7 +1,18 @@
-import { f16ToF32 } from "../formats/index.ts";
+import { GROUPED_SCHEMES, rowLayout } from "../formats/index.ts";
 import type { Gpu, Program } from "../gpu/index.ts";
 import type { Matrix } from "./matmul.ts";
+import { fillBf16, fillGroups } from "./random_matrix.ts";
 import type { Slice } from "./source.ts";
+
+/** The schemes that only checkpoints bring along which were published in them; `PUBLISHED_KINDS` has no two that differ in the group alone. */
+export const PUBLISHED_SCHEMES = GROUPED_SCHEMES.filter((scheme) => scheme !== "q4a32" && scheme !== "q4a64");
+export const PUBLISHED_KINDS = ["q4b64", "q4z32", "q4p32", "nf4g64", "fp4g32", "q8s16", "q8p32", "f8s64"] as const;
+
+/** Bytes of a matrix [rows, cols] in both planes. */
+export function matrixBytes(scheme: Matrix["scheme"], rows: number, cols: number): number {
+  const { codesBytes, metaBytes } = rowLayout(scheme, cols);
+  return rows * (codesBytes + metaBytes);
+}
 
 /** One row of the self-test: inputs, the dispatches under test, and what a plain float64 reference expects. */
 export interface KernelCase {
@@ -60,37 +71,15 @@ export class Bench {
     cols: number,
     blockRows = rows,
   ): { matrix: Matrix; values: Float64Array } {
-    const group = scheme === "q4a64" ? 64 : scheme === "q4a32" ? 32 : 8;
-    const padded = Math.ceil(cols / group) * group;
-    const rowWords = scheme === "bf16" ? padded / 2 : padded / 8;
-    const values = new Float64Array(rows * cols);
+    const { codesBytes, metaBytes, paddedCols } = rowLayout(scheme, cols);
+    const rowWords = codesBytes / 4;
     const codes = new Uint32Array(rows * rowWords);
-    const scales = new Uint32Array(scheme === "bf16" ? 0 : (rows * padded) / group);
-    const view = new DataView(codes.buffer);
-    for (let r = 0; r < rows; r++) {
-      for (let k = 0; k < padded; k++) {
-        if (scheme === "bf16") {
-          const bits = k < cols ? bf16Bits((2 * this.random() - 1) * 0.1) : 0;
-          view.setUint16((r * padded + k) * 2, bits, true);
-          if (k < cols) values[r * cols + k] = bf16Value(bits);
-          continue;
-        }
-        const g = (r * padded + k) / group;
-        if (Number.isInteger(g)) {
-          // Scales near 0.01 and offsets near -0.08 as exact f16 bit patterns.
-          const scale = 0x2000 + Math.floor(this.random() * 0x200);
-          const offset = 0xac00 + Math.floor(this.random() * 0x300);
-          scales[g] = scale | (offset << 16);
-        }
-        const word = scales[Math.floor(g)]!;
-        const code = Math.floor(this.random() * 16);
-        // Byte j of a word: element j low, element j + 4 high.
-        const at = (r * padded + k) >> 3;
-        const e = k % 8;
-        codes[at]! |= code << ((e % 4) * 8 + (e >= 4 ? 4 : 0));
-        if (k < cols) values[r * cols + k] = code * f16ToF32(word & 0xffff) + f16ToF32(word >>> 16);
-      }
-    }
+    const scales = new Uint32Array((rows * metaBytes) / 4);
+    const random = () => this.random();
+    const values =
+      scheme === "bf16"
+        ? fillBf16(random, new DataView(codes.buffer), rows, cols, paddedCols)
+        : fillGroups(random, scheme, codes, scales, rows, cols, paddedCols);
     const blocks = [];
     for (let row0 = 0; row0 < rows; row0 += blockRows) {
       const here = Math.min(blockRows, rows - row0);
@@ -111,16 +100,4 @@ export class Bench {
     this.#slices.push(slice);
     return slice;
   }
-}
-
-const scratch = new DataView(new ArrayBuffer(4));
-
-function bf16Bits(value: number): number {
-  scratch.setFloat32(0, value);
-  return scratch.getUint16(0);
-}
-
-function bf16Value(bits: number): number {
-  scratch.setUint32(0, bits << 16);
-  return scratch.getFloat32(0);
 }

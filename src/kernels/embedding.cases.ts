@@ -1,12 +1,14 @@
-import type { KernelCase } from "./case.ts";
+import { type KernelCase, PUBLISHED_KINDS } from "./case.ts";
 import { embedding } from "./embedding.ts";
 import type { Matrix } from "./matmul.ts";
 
-const shapes: [scheme: Matrix["scheme"], vocab: number, c: number, tokens: number, blockRows: number][] = [
+type Shape = [scheme: Matrix["scheme"], vocab: number, c: number, tokens: number, blockRows: number];
+const shapes: Shape[] = [
   ["q4a32", 300, 256, 40, 128],
   ["q4a64", 64, 2560, 3, 64],
   ["bf16", 200, 96, 17, 64],
   ["bf16", 10, 36, 1, 10],
+  ...PUBLISHED_KINDS.map((scheme): Shape => [scheme, 100, 228, 5, 64]),
 ];
 
 export const embeddingCases: KernelCase[] = shapes.map(([scheme, vocab, c, tokens, blockRows]) => ({

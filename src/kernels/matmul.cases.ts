@@ -1,4 +1,4 @@
-import type { Bench, KernelCase } from "./case.ts";
+import { type Bench, type KernelCase, matrixBytes, PUBLISHED_KINDS, PUBLISHED_SCHEMES } from "./case.ts";
 import { type Activation, type Matrix, matmul, TILE_SHAPES, tileChoice, VEC_SHAPES, vecChoice } from "./matmul.ts";
 
 interface Shape {
@@ -131,6 +131,7 @@ const shapes: Shape[] = [
   // Every shape that a device may choose; 21 rows leave a part of a workgroup without any.
   ...VEC_SHAPES.map((_, choice): Shape => ({ scheme: "q4a32", m: 1, n: 21, k: 9728, norm: true, choice })),
   ...VEC_SHAPES.map((_, choice): Shape => ({ scheme: "bf16", m: 2, n: 26, k: 1036, glu: true, choice })),
+  ...PUBLISHED_SCHEMES.map((scheme): Shape => ({ scheme, m: 2, n: 21, k: 228, norm: true })),
   // Many rows: prefill and vision.
   { scheme: "q4a32", m: 65, n: 130, k: 256 },
   { scheme: "q4a64", m: 64, n: 64, k: 128, accumulate: true },
@@ -139,6 +140,7 @@ const shapes: Shape[] = [
   { scheme: "bf16", m: 70, n: 150, k: 148, ldx: 152 },
   { scheme: "q4a32", m: 130, n: 192, k: 100, blockRows: 64, bias: true, accumulate: true },
   ...TILE_SHAPES.map((_, choice): Shape => ({ scheme: "q4a32", m: 150, n: 140, k: 104, accumulate: true, choice })),
+  ...PUBLISHED_KINDS.map((scheme): Shape => ({ scheme, m: 9, n: 70, k: 228 })),
   ...TILE_SHAPES.map((_, choice): Shape => ({ scheme: "bf16", m: 70, n: 131, k: 68, bias: true, choice })),
 ];
 
@@ -147,7 +149,7 @@ export const matmulCases: KernelCase[] = shapes.map((s) => ({
   shape: `${s.m}×${s.k} · ${s.n}×${s.k}ᵀ${s.blockRows ? ` in blocks of ${s.blockRows}` : ""}${s.choice === undefined ? "" : `, choice ${s.choice}`}`,
   // f32 sums of up to 9,728 products; the guide's bound for this op is 5e-6.
   tolerance: 5e-6,
-  bytes: s.n * s.k * (s.scheme === "bf16" ? 2 : s.scheme === "q4a32" ? 0.625 : 0.5625) + 4 * (s.m * s.k + s.m * s.n),
+  bytes: matrixBytes(s.scheme, s.n, s.k) + 4 * (s.m * s.k + s.m * s.n),
   flops: 2 * s.m * s.n * s.k,
   build: (bench) => build(bench, s),
 }));

@@ -1,28 +1,23 @@
 import activation from "../../shaders/lib/activation.wgsl?raw";
-import rawBf16 from "../../shaders/lib/raw_bf16.wgsl?raw";
-import rawQ4 from "../../shaders/lib/raw_q4.wgsl?raw";
-import unitBf16 from "../../shaders/lib/unit_bf16.wgsl?raw";
-import unitQ4 from "../../shaders/lib/unit_q4.wgsl?raw";
-import weightBf16 from "../../shaders/lib/weight_bf16.wgsl?raw";
-import weightQ4 from "../../shaders/lib/weight_q4.wgsl?raw";
 import tileShader from "../../shaders/matmul_tile.wgsl?raw";
 import vecShader from "../../shaders/matmul_vec.wgsl?raw";
 import { f32, type Program } from "../gpu/index.ts";
-import { compose, fold, type Gpu, type Kernel, type Scheme, type Slice } from "./source.ts";
+import { compose, fold, type Gpu, type Kernel, type Slice } from "./source.ts";
+import { type MatrixScheme, weightLibrary } from "./weight_library.ts";
 
 /** Rows `row0 … row0 + rows` of a matrix, small enough to be bound. */
 export interface MatrixBlock {
   row0: number;
   rows: number;
   codes: Slice;
-  /** Metadata words of the 4-bit schemes; the codes again for bf16. */
+  /** Metadata words of schemes with groups; the codes again for bf16. */
   scales: Slice;
 }
 
 /** A weight matrix [rows, cols] on the GPU, cut into blocks of whole rows that each fit a binding. */
 export interface Matrix {
   label: string;
-  scheme: Exclude<Scheme, "f32">;
+  scheme: MatrixScheme;
   rows: number;
   cols: number;
   /** 32-bit words of a row's codes; a multiple of 4. */
@@ -123,27 +118,20 @@ function tileShape(gpu: Gpu, weight: Matrix, m: number): TileShape {
   return large ?? TILE_SHAPES[tiles(TILE_SHAPES[2]!) >= MANY_TILES / 2 ? 3 : 4]!;
 }
 
-/** The head that opens weights of a scheme four at a time: `weight4`. */
-export function weightLibrary(scheme: Matrix["scheme"]): { constants: Record<string, number>; lib: string } {
-  if (scheme === "bf16") return { constants: {}, lib: weightBf16 };
-  return { constants: { GROUP: scheme === "q4a64" ? 64 : 32 }, lib: weightQ4 };
-}
-
 function matmulKernel(gpu: Gpu, o: MatmulOptions, how: (VecShape & { threads: number }) | TileShape): Kernel {
   const { scheme } = o.weight;
-  const { constants } = weightLibrary(scheme);
+  const { constants, raw, unit } = weightLibrary(scheme);
   const act = o.activation ?? "none";
   const apply = `fn activate(v: f32) -> f32 {\n  return ${act === "none" ? "v" : `${act}(v)`};\n}\n`;
   const flags = { ...constants, BIAS: o.bias !== undefined, ACCUMULATE: o.accumulate ?? false };
   if ("bm" in how) {
     const { bm, bn, bk, split } = how;
     const shape = { BM: bm, BN: bn, BK: bk, SPLIT: split };
-    const code = compose({ ...flags, ...shape }, scheme === "bf16" ? rawBf16 : rawQ4, activation, apply, tileShader);
+    const code = compose({ ...flags, ...shape }, raw, activation, apply, tileShader);
     return gpu.kernel(`matmul_tile ${scheme}`, code, "rrrrw");
   }
   const { threads, rows, unorm } = how;
   const shape = { W: threads, ROWS: rows, UNORM: unorm, NORM: o.norm !== undefined, GLU: o.glu ?? false };
-  const unit = scheme === "bf16" ? unitBf16 : unitQ4;
   const code = compose({ ...flags, ...shape }, unit, activation, apply, vecShader);
   return gpu.kernel(`matmul_vec ${scheme}`, code, "rrrrwr");
 }

@@ -1,4 +1,4 @@
-import type { KernelCase } from "./case.ts";
+import { type KernelCase, matrixBytes, PUBLISHED_KINDS } from "./case.ts";
 import type { Matrix } from "./matmul.ts";
 import { matmulBackward } from "./matmul_backward.ts";
 
@@ -36,13 +36,14 @@ const shapes: Shape[] = [
   { scheme: "q4a32", m: 20, n: 1, k: 64 },
   { scheme: "q4a32", m: 66, n: 200, k: 100, blockRows: 64 },
   { scheme: "bf16", m: 9, n: 130, k: 36, blockRows: 64, accumulate: true },
+  ...PUBLISHED_KINDS.map((scheme): Shape => ({ scheme, m: 5, n: 37, k: 228 })),
 ];
 
 export const matmulBackwardCases: KernelCase[] = shapes.map((s) => ({
   kernel: `matmul_backward ${s.scheme}${s.accumulate ? " +=" : ""}`,
   shape: `${s.m}×${s.n} · ${s.n}×${s.k}${s.blockRows ? ` in blocks of ${s.blockRows}` : ""}`,
   tolerance: 5e-6,
-  bytes: s.n * s.k * (s.scheme === "bf16" ? 2 : s.scheme === "q4a32" ? 0.625 : 0.5625) + 4 * (s.m * s.k + s.m * s.n),
+  bytes: matrixBytes(s.scheme, s.n, s.k) + 4 * (s.m * s.k + s.m * s.n),
   flops: 2 * s.m * s.n * s.k,
   build(bench) {
     const { matrix, values } = bench.matrix(s.scheme, s.n, s.k, s.blockRows);

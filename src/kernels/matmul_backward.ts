@@ -1,7 +1,8 @@
 import backwardShader from "../../shaders/matmul_backward.wgsl?raw";
 import type { Program } from "../gpu/index.ts";
-import { type Matrix, weightLibrary } from "./matmul.ts";
+import type { Matrix } from "./matmul.ts";
 import { compose, type Slice, sliceFrom } from "./source.ts";
+import { weightLibrary } from "./weight_library.ts";
 
 export interface MatmulBackwardOptions {
   /** [m, weight.rows] f32. */
@@ -18,7 +19,7 @@ export interface MatmulBackwardOptions {
 export function matmulBackward(program: Program, o: MatmulBackwardOptions): void {
   const { weight, m } = o;
   if (weight.cols % 4 !== 0) throw new Error(`${weight.label}: ${weight.cols} columns are not a multiple of 4`);
-  const { constants, lib } = weightLibrary(weight.scheme);
+  const { constants, weight: lib } = weightLibrary(weight.scheme);
   weight.blocks.forEach((block, index) => {
     // Every block of rows adds its share.
     const flags = { ...constants, ACCUMULATE: index > 0 || (o.accumulate ?? false) };

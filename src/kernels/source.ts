@@ -2,9 +2,6 @@ import reduce from "../../shaders/lib/reduce.wgsl?raw";
 import reduceSubgroup from "../../shaders/lib/reduce_subgroup.wgsl?raw";
 import type { Gpu, Kernel, Slice } from "../gpu/index.ts";
 
-/** How a matrix is stored on the GPU (architecture.md §3). */
-export type Scheme = "q4a32" | "q4a64" | "bf16" | "f32";
-
 /**
  * Writes the head of a shader: constants first, then library files, then the shader itself.
  * There is no other preprocessing; a variant that differs in structure is another file.

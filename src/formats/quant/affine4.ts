@@ -1,4 +1,5 @@
 import { f16ToF32, f32ToF16 } from "../dtype.ts";
+import { NIBBLE_SHIFT } from "./planes.ts";
 
 /**
  * How hard the scale and offset of a group are searched: 0 takes its plain range, 1 refines one start twice, n > 1 refines three
@@ -160,9 +161,6 @@ function packCodes(
     codes[wordAt++] = packed >>> 0;
   }
 }
-
-/** Bit position of element j of a word: byte j mod 4, low half for the first four. */
-export const NIBBLE_SHIFT: readonly number[] = [0, 8, 16, 24, 4, 12, 20, 28];
 
 /** The nearest f16 as a number. */
 function roundF16(value: number): number {

@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 import { f16ToF32, f32ToBf16, f32ToF16 } from "../dtype.ts";
 import { rowLayout } from "../weight_slot.ts";
-import { dequantizeRows, type EncodeJob, encodeRows } from "./rows.ts";
+import { dequantizeRows } from "./planes.ts";
+import { type EncodeJob, encodeRows } from "./rows.ts";
 
 function job(values: ArrayLike<number>, rows: number, more: Partial<EncodeJob> = {}): EncodeJob {
   const raw = new Uint8Array(Float32Array.from(values).buffer);

@@ -1,14 +1,15 @@
 import { TabTuneError } from "../../errors.ts";
-import type { WeightDtype } from "../checkpoint.ts";
-import { aligned16, bf16ToF32, decodeFloats, f16ToF32, f32ToBf16, firstBadBf16 } from "../dtype.ts";
-import { groupSize, rowLayout, type SlotScheme } from "../weight_slot.ts";
-import { DEFAULT_SEARCH, encodeAffineRow, NIBBLE_SHIFT } from "./affine4.ts";
+import { aligned16, f32ToBf16, firstBadBf16 } from "../dtype.ts";
+import { type RowFormat, rowFormat } from "../row_format.ts";
+import { grouping, rowLayout, type SlotScheme } from "../weight_slot.ts";
+import { DEFAULT_SEARCH, encodeAffineRow } from "./affine4.ts";
 
 /** Raw rows of one tensor to be stored in a scheme. Plain data: it may be sent to another worker. */
 export interface EncodeJob {
   scheme: SlotScheme;
-  dtype: WeightDtype;
-  /** `rows * cols` little-endian elements. */
+  /** Key of the rows' format. */
+  dtype: string;
+  /** `rows` rows in that format. */
   raw: Uint8Array<ArrayBuffer>;
   rows: number;
   cols: number;
@@ -24,70 +25,71 @@ export interface EncodedRows {
 }
 
 /**
- * Brings rows into the layout that the GPU binds. bf16 to `bf16` and anything to `f32` are exact.
- * Throws `BadCheckpoint` naming tensor and row for NaN, infinity, or values that a scheme cannot hold.
+ * Brings rows into the layout that the GPU binds. Exact into the scheme that the rows' format asks for, from bf16 into `bf16`, and from
+ * anything into `f32`. Throws `BadCheckpoint` naming tensor and row for NaN, infinity, or values that a scheme cannot hold.
  */
 export function encodeRows(job: EncodeJob, search = DEFAULT_SEARCH): EncodedRows {
   const { scheme, rows, cols } = job;
   const layout = rowLayout(scheme, cols);
-  const codes = new Uint8Array(rows * layout.codesBytes);
-  const meta = new Uint8Array(rows * layout.metaBytes);
-  const elementBytes = job.dtype === "F32" ? 4 : 2;
-  const row = scheme === "f32" ? new Float32Array(codes.buffer) : new Float32Array(cols);
-  const words = new Uint32Array(codes.buffer);
-  const metaWords = new Uint32Array(meta.buffer);
-  const halves = new Uint16Array(codes.buffer);
-  const group = groupSize(scheme);
+  const planes = { codes: new Uint8Array(rows * layout.codesBytes), meta: new Uint8Array(rows * layout.metaBytes) };
+  const format = rowFormat(job.dtype);
+  if (!format) throw new TabTuneError("Internal", `${job.tensor}: no format of rows is named ${job.dtype}.`);
+  const encode = rowEncoder(job, format, search);
+  const rowBytes = format.rowBytes(cols);
   for (let r = 0; r < rows; r++) {
-    const raw = job.raw.subarray(r * cols * elementBytes, (r + 1) * cols * elementBytes);
-    const target = scheme === "f32" ? row.subarray(r * cols, (r + 1) * cols) : row;
-    const bad =
-      scheme === "bf16" && job.dtype === "BF16" ? firstBadBf16(raw, cols) : decodeFloats(job.dtype, raw, cols, target);
-    if (bad >= 0) throw badValue(job, r, bad);
-    if (group > 0) {
-      const ok = encodeAffineRow(
-        row,
-        cols,
-        group,
-        search,
-        words,
-        (r * layout.codesBytes) / 4,
-        metaWords,
-        (r * layout.metaBytes) / 4,
-      );
-      if (!ok) throw tooLarge(job, r);
-    } else if (scheme === "bf16") {
-      const at = (r * layout.codesBytes) / 2;
-      if (job.dtype === "BF16") halves.set(aligned16(raw, cols), at);
-      else for (let i = 0; i < cols; i++) halves[at + i] = f32ToBf16(row[i]!);
-    }
+    encode(
+      r,
+      job.raw.subarray(r * rowBytes, (r + 1) * rowBytes),
+      planes.codes.subarray(r * layout.codesBytes, (r + 1) * layout.codesBytes),
+      planes.meta.subarray(r * layout.metaBytes, (r + 1) * layout.metaBytes),
+    );
   }
-  return { codes, meta };
+  return planes;
 }
 
-/** The values that the GPU sees, without the padding: the reference for tests of everything that reads these planes. @internal */
-export function dequantizeRows(scheme: SlotScheme, planes: EncodedRows, rows: number, cols: number): Float32Array {
-  const out = new Float32Array(rows * cols);
-  const layout = rowLayout(scheme, cols);
-  const group = groupSize(scheme);
-  const codes = new DataView(planes.codes.buffer, planes.codes.byteOffset, planes.codes.byteLength);
-  const meta = new DataView(planes.meta.buffer, planes.meta.byteOffset, planes.meta.byteLength);
-  for (let r = 0; r < rows; r++) {
-    for (let k = 0; k < cols; k++) {
-      const at = r * layout.codesBytes;
-      let value: number;
-      if (scheme === "f32") value = codes.getFloat32(at + 4 * k, true);
-      else if (scheme === "bf16") value = bf16ToF32(codes.getUint16(at + 2 * k, true));
-      else {
-        const packed = codes.getUint32(at + 4 * (k >> 3), true);
-        const code = (packed >>> NIBBLE_SHIFT[k & 7]!) & 15;
-        const pair = meta.getUint32(r * layout.metaBytes + 4 * Math.floor(k / group), true);
-        value = code * f16ToF32(pair & 0xffff) + f16ToF32(pair >>> 16);
-      }
-      out[r * cols + k] = value;
-    }
+type EncodeRow = (r: number, raw: Uint8Array, codes: Uint8Array, meta: Uint8Array) => void;
+
+/** How one row is brought into the job's scheme. */
+function rowEncoder(job: EncodeJob, format: RowFormat, search: number): EncodeRow {
+  const { scheme, dtype, cols } = job;
+  const row = new Float32Array(cols);
+  const decode = (r: number, raw: Uint8Array, out: Float32Array) => {
+    const bad = format.decode(raw, cols, out);
+    if (bad >= 0) throw badValue(job, r, bad);
+  };
+  const { exact } = format;
+  if (exact?.scheme === scheme) {
+    return (r, raw, codes, meta) => {
+      const bad = exact.repack(raw, cols, codes, meta);
+      if (bad >= 0) throw badValue(job, r, bad);
+    };
   }
-  return out;
+  if (scheme === "f32")
+    return (r, raw, codes) => decode(r, raw, new Float32Array(codes.buffer, codes.byteOffset, cols));
+  if (scheme === "bf16" && dtype === "BF16") {
+    return (r, raw, codes) => {
+      const bad = firstBadBf16(raw, cols);
+      if (bad >= 0) throw badValue(job, r, bad);
+      new Uint16Array(codes.buffer, codes.byteOffset, cols).set(aligned16(raw, cols));
+    };
+  }
+  if (scheme === "bf16") {
+    return (r, raw, codes) => {
+      decode(r, raw, row);
+      const halves = new Uint16Array(codes.buffer, codes.byteOffset, cols);
+      for (let i = 0; i < cols; i++) halves[i] = f32ToBf16(row[i]!);
+    };
+  }
+  if (scheme !== "q4a32" && scheme !== "q4a64") {
+    throw new TabTuneError("Internal", `${job.tensor}: rows of ${dtype} cannot be stored as ${scheme}.`);
+  }
+  const { group } = grouping(scheme)!;
+  return (r, raw, codes, meta) => {
+    decode(r, raw, row);
+    const words = new Uint32Array(codes.buffer, codes.byteOffset, codes.length / 4);
+    const metaWords = new Uint32Array(meta.buffer, meta.byteOffset, meta.length / 4);
+    if (!encodeAffineRow(row, cols, group, search, words, 0, metaWords, 0)) throw tooLarge(job, r);
+  };
 }
 
 function badValue(job: EncodeJob, row: number, column: number): TabTuneError {

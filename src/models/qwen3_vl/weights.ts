@@ -1,7 +1,7 @@
 import { TabTuneError } from "../../errors.ts";
 import {
   type Checkpoint,
-  groupSize,
+  exactScheme,
   rowLayout,
   type ShardChunk,
   type SlotScheme,
@@ -12,8 +12,11 @@ import type { Matrix, MatrixBlock } from "../../kernels/index.ts";
 import type { Qwen3VLConfig } from "./config.ts";
 import { Linear } from "./linear.ts";
 
-/** Scheme of the language model's matrices. The vision tower stays bf16, vectors stay f32. */
-export type LinearScheme = Exclude<SlotScheme, "f32">;
+/**
+ * Scheme of the language model's matrices as far as the checkpoint is not quantized already. The vision tower stays bf16, vectors stay
+ * f32.
+ */
+export type LinearScheme = "q4a32" | "q4a64" | "bf16";
 
 /** Where the two halves of the model stand in the names of a checkpoint; the first is what Qwen publishes. */
 const LANGUAGE_PREFIXES = ["model.language_model.", "language_model.model.", "model."];
@@ -40,7 +43,9 @@ export function weightSlots(config: Qwen3VLConfig, checkpoint: Checkpoint, schem
   const slots: WeightSlot[] = [];
   const matrix = (name: string, cols: number, parts: [tensor: string, rows: number][], as: SlotScheme = scheme) => {
     const sources = parts.map(([tensor, rows]) => ({ tensor, rows }));
-    slots.push({ name, sources, rows: parts.reduce((sum, [, rows]) => sum + rows, 0), cols, scheme: as });
+    // Weights that come quantized are kept as they are, whatever is asked for, where one scheme holds them all.
+    const kept = as === "f32" ? undefined : exactScheme(parts.map(([tensor]) => checkpoint.tensors.get(tensor)?.dtype));
+    slots.push({ name, sources, rows: parts.reduce((sum, [, rows]) => sum + rows, 0), cols, scheme: kept ?? as });
   };
   const vector = (name: string, tensor: string, cols: number) => matrix(name, cols, [[tensor, 1]], "f32");
   const biased = (name: string, tensor: string, rows: number, cols: number) => {
@@ -165,7 +170,7 @@ export class GpuWeights {
     for (let row0 = 0; row0 < rows; row0 += fits) {
       const here = Math.min(fits, rows - row0);
       const codes = this.#gpu.storage(owner, name, here * codesBytes);
-      const scales = groupSize(scheme) ? this.#gpu.storage(owner, `${name} scales`, here * metaBytes) : codes;
+      const scales = metaBytes > 0 ? this.#gpu.storage(owner, `${name} scales`, here * metaBytes) : codes;
       blocks.push({ row0, rows: here, codes, scales });
     }
     this.#matrices.set(name, { label: name, scheme, rows, cols, rowWords: codesBytes / 4, blocks });

@@ -86,10 +86,10 @@ export async function mergedFiles(
     for (const { tensor, pair } of parts) {
       if (!pair) continue;
       pairs.delete(`${pair.module}.weight`);
-      if (isWeightDtype(tensor.dtype)) continue;
+      if (isWeightDtype(tensor.dtype) && tensor.format === undefined) continue;
       throw new TabTuneError(
         "BadInput",
-        `${tensor.name} is stored as ${tensor.dtype}: an adapter can be merged into BF16, F16 or F32 only. Choose the original checkpoint.`,
+        `${tensor.name} is stored as ${tensor.format ?? tensor.dtype}: an adapter can be merged into BF16, F16 or F32 only. Choose the original checkpoint.`,
       );
     }
     const size = await files.size(path, signal);
