@@ -22,11 +22,18 @@ export type Capabilities =
 export type ModelSource =
   | { kind: "demo" }
   /** A Hugging Face repository, `owner/name`, optionally at a revision. */
-  | { kind: "hub"; repo: string; revision?: string; token?: string }
+  | { kind: "hub"; repo: string; revision?: string; token?: string; gguf?: GgufNames }
   /** Any HTTP(S) base that holds a Hugging Face style folder and answers range requests. */
-  | { kind: "url"; base: string }
+  | { kind: "url"; base: string; gguf?: GgufNames }
   /** A local folder, as picked or dropped. Paths are relative to the folder. */
-  | { kind: "files"; name: string; files: { path: string; file: Blob }[] };
+  | { kind: "files"; name: string; files: { path: string; file: Blob }[]; gguf?: GgufNames };
+
+/** Which GGUF files to take where there are several, by name; where nothing can be listed (`url`), both must be named. */
+export interface GgufNames {
+  language?: string;
+  /** The mmproj file. */
+  vision?: string;
+}
 
 /** How linear weights are stored: 4-bit affine groups of 32 or 64 along K, or as they are in the file. */
 export type WeightScheme = "q4a32" | "q4a64" | "bf16";

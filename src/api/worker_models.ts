@@ -70,8 +70,8 @@ export async function openSource(source: ModelSource, signal: AbortSignal): Prom
 async function planJob(source: ModelSource, scheme: WeightScheme, signal: AbortSignal) {
   const files = await openSource(source, signal);
   const slots = (checkpoint: Checkpoint) => weightSlots(parseConfig(checkpoint.config), checkpoint, scheme);
-  const name = source.kind === "demo" ? { name: "Demo (charts)" } : {};
-  return await planImport({ files, scheme, slots, ...name }, signal);
+  const more = source.kind === "demo" ? { name: "Demo (charts)" } : source.gguf ? { gguf: source.gguf } : {};
+  return await planImport({ files, scheme, slots, ...more }, signal);
 }
 
 /** What an import would cost, before any weight is read. */

@@ -6,6 +6,10 @@ it.each([
   [" https://huggingface.co/Qwen/Qwen3-VL-4B-Instruct/ ", { repo: "Qwen/Qwen3-VL-4B-Instruct" }],
   ["huggingface.co/Qwen/Qwen3-VL-2B-Instruct?x=1", { repo: "Qwen/Qwen3-VL-2B-Instruct" }],
   ["https://huggingface.co/a/b/tree/refs%2Fpr%2F1/sub", { repo: "a/b", revision: "refs/pr/1" }],
+  [
+    "https://huggingface.co/a/b/blob/main/sub/m-Q8_0.gguf",
+    { repo: "a/b", revision: "main", gguf: { language: "sub/m-Q8_0.gguf" } },
+  ],
   ["https://hf.co/a/b/blob/main/config.json", { repo: "a/b", revision: "main" }],
 ])("reads %s", (text, expected) => expect(parseHubName(text)).toEqual(expected));
 

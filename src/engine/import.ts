@@ -39,10 +39,12 @@ export interface ImportOptions {
  * writes nothing. Throws `BadCheckpoint`, `UnsupportedModel`, `NotFound` or `Network`.
  */
 export async function planImport(request: ImportRequest, signal?: AbortSignal): Promise<ImportJob> {
-  const { files, scheme } = request;
-  const checkpoint = await openCheckpoint(files, signal);
+  const { scheme } = request;
+  const checkpoint = await openCheckpoint(request.files, signal, request.gguf);
+  // Of GGUF files, with the small files that their metadata makes.
+  const { files } = checkpoint;
   const slots = request.slots(checkpoint);
-  const warnings = checkSlots(slots, checkpoint);
+  const warnings = [...(checkpoint.notes ?? []), ...checkSlots(slots, checkpoint)];
   const shards = planShards(slots, request.shardBytes ?? SHARD_BYTES);
   const id = (await hashOf([files.identity, scheme])).slice(0, 16);
   const texts = await readTexts(files, signal);

@@ -1,4 +1,4 @@
-import type { Checkpoint, FileSet, ModelManifest, ShardChunk, WeightSlot } from "../formats/index.ts";
+import type { Checkpoint, FileSet, GgufChoice, ModelManifest, ShardChunk, WeightSlot } from "../formats/index.ts";
 
 /** What to import and how. */
 export interface ImportRequest {
@@ -7,6 +7,8 @@ export interface ImportRequest {
   scheme: string;
   /** The model's own list; throws `BadCheckpoint` or `UnsupportedModel` when the checkpoint is not one of its kind. */
   slots: (checkpoint: Checkpoint) => WeightSlot[];
+  /** Which of several GGUF files to take. */
+  gguf?: GgufChoice;
   /** Shown in lists; the file set's name when absent. */
   name?: string;
   /** Throw away what an earlier import of this source left when the source has changed since. */

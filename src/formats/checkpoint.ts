@@ -26,6 +26,8 @@ export interface Checkpoint {
   tensors: ReadonlyMap<string, TensorInfo>;
   /** SHA-256 over config.json and the weight files' names, sizes, headers and a few of their weights. */
   fingerprint: string;
+  /** Remarks for the visitor, such as which of several files was taken. */
+  notes?: readonly string[];
   /**
    * Rows row0 … row0+rows-1 of a tensor seen as [shape[0], rest], in the row format that its dtype names; of a 1-D tensor, its elements.
    */

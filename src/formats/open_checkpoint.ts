@@ -1,6 +1,9 @@
 import { TabTuneError } from "../errors.ts";
 import type { Checkpoint, TensorInfo } from "./checkpoint.ts";
 import type { FileSet } from "./file_set.ts";
+import { samplePrint, sha256Hex } from "./fingerprint.ts";
+import { openGguf } from "./gguf/open.ts";
+import { type GgufChoice, ggufPaths } from "./gguf/pick.ts";
 import { readSafetensorsHeader } from "./safetensors.ts";
 
 const SINGLE = "model.safetensors";
@@ -8,10 +11,19 @@ const INDEX = "model.safetensors.index.json";
 const MAX_WEIGHT_FILES = 1000;
 
 /**
- * Opens a Hugging Face style folder: config.json and the headers of its safetensors file or files. No weight is read.
+ * Opens a Hugging Face style folder: config.json and the headers of its safetensors file or files; or a pair of GGUF files, where one is
+ * chosen or there is nothing else. No weight is read.
  * Throws `BadCheckpoint` for anything malformed and `NotFound` when there is no checkpoint at all.
  */
-export async function openCheckpoint(files: FileSet, signal?: AbortSignal): Promise<Checkpoint> {
+export async function openCheckpoint(
+  files: FileSet,
+  signal?: AbortSignal,
+  choice: GgufChoice = {},
+): Promise<Checkpoint> {
+  const gguf = await ggufPaths(files, signal);
+  if (choice.language !== undefined || (gguf.length > 0 && !(await hasSafetensors(files, signal)))) {
+    return await openGguf(files, gguf, choice, signal);
+  }
   const config = await readJson(files, "config.json", signal);
   const weightFiles = await findWeightFiles(files, signal);
   const tensors = new Map<string, TensorInfo>();
@@ -46,27 +58,6 @@ export async function openCheckpoint(files: FileSet, signal?: AbortSignal): Prom
   };
 }
 
-/** Spots of a weight file that go into the fingerprint, and bytes of each. */
-const SAMPLES = 8;
-const SAMPLE_BYTES = 1024;
-
-/**
- * Size and hash of a few spots: another training of the same model has the same header, but not the same weights. Reading all of
- * them to be sure would cost as much as the import.
- */
-async function samplePrint(files: FileSet, path: string, start: number, signal?: AbortSignal): Promise<unknown> {
-  const size = await files.size(path, signal);
-  const length = Math.min(SAMPLE_BYTES, size - start);
-  const spots = Array.from(
-    { length: SAMPLES },
-    (_, i) => start + Math.floor((i * (size - start - length)) / (SAMPLES - 1)),
-  );
-  const samples = await Promise.all(
-    [...new Set(spots)].map(async (spot) => await sha256Hex(await files.read(path, spot, length, signal))),
-  );
-  return [size, samples];
-}
-
 async function readRows(
   files: FileSet,
   tensors: Map<string, TensorInfo>,
@@ -84,6 +75,10 @@ async function readRows(
   const rowBytes = total === 0 ? 0 : tensor.bytes / total;
   if (rows * rowBytes === 0) return new Uint8Array(0);
   return await files.read(tensor.file, tensor.offset + row0 * rowBytes, rows * rowBytes, signal);
+}
+
+async function hasSafetensors(files: FileSet, signal?: AbortSignal): Promise<boolean> {
+  return (await files.list(signal))?.some(({ path }) => path.endsWith(".safetensors")) ?? false;
 }
 
 async function readJson(files: FileSet, path: string, signal?: AbortSignal): Promise<unknown> {
@@ -159,12 +154,6 @@ async function readIndex(files: FileSet, signal?: AbortSignal): Promise<WeightFi
 /** Names come from an untrusted repository: nothing that leads out of the folder. */
 function isSafePath(path: string): boolean {
   return path.endsWith(".safetensors") && !/\\|:|^\/|[?#]/.test(path) && !path.split("/").includes("..");
-}
-
-/** Lower-case hex. */
-export async function sha256Hex(bytes: Uint8Array): Promise<string> {
-  const digest = await crypto.subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>);
-  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function bad(message: string): TabTuneError {

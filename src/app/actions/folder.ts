@@ -37,16 +37,22 @@ async function walk(entry: FileSystemEntry, path: string, into: FolderSource["fi
   }
 }
 
-/** `owner/name` and a revision, from a name or a link to a page of the Hub; undefined when it is neither. */
-export function parseHubName(text: string): { repo: string; revision?: string } | undefined {
+/**
+ * `owner/name`, a revision and a GGUF file, from a name or a link to a page of the Hub; undefined when it is neither.
+ */
+export function parseHubName(text: string): Omit<Extract<ModelSource, { kind: "hub" }>, "kind"> | undefined {
   const clean = text
     .trim()
     .replace(/[?#].*$/, "")
     .replace(/\/+$/, "");
   const link = clean.match(/^(?:https?:\/\/)?(?:www\.)?(?:huggingface\.co|hf\.co)\/(.+)$/);
   const path = link ? link[1]! : clean;
-  const match = path.match(/^([\w.-]+)\/([\w.-]+)(?:\/(?:tree|blob|resolve)\/([^/]+)(?:\/.*)?)?$/);
+  const match = path.match(/^([\w.-]+)\/([\w.-]+)(?:\/(?:tree|blob|resolve)\/([^/]+)(?:\/(.*))?)?$/);
   if (!match || (!link && path.includes("://"))) return undefined;
-  const [, owner, name, revision] = match;
-  return { repo: `${owner}/${name}`, ...(revision ? { revision: decodeURIComponent(revision) } : {}) };
+  const [, owner, name, revision, file] = match;
+  return {
+    repo: `${owner}/${name}`,
+    ...(revision ? { revision: decodeURIComponent(revision) } : {}),
+    ...(file?.toLowerCase().endsWith(".gguf") ? { gguf: { language: decodeURIComponent(file) } } : {}),
+  };
 }

@@ -107,8 +107,8 @@ export function ImportCard() {
     <section class="card" aria-labelledby="import-title">
       <h2 id="import-title">Get a model</h2>
       <p>
-        Any Qwen3-VL checkpoint (2B, 4B, 8B, 32B) as safetensors. It is read once, made smaller while it streams, and
-        stored here; afterwards no network is needed.
+        Any Qwen3-VL checkpoint (2B, 4B, 8B, 32B) as safetensors or GGUF. It is read once, made smaller while it
+        streams, and stored here; afterwards no network is needed.
       </p>
       <form
         onSubmit={(event) => {
@@ -247,7 +247,9 @@ function HubFields() {
             planned.value = undefined;
           }}
         />
-        <span class="hint">owner/name, or a link to its page. Reading it contacts huggingface.co.</span>
+        <span class="hint">
+          owner/name, or a link to its page or to one of its GGUF files. Reading it contacts huggingface.co.
+        </span>
       </label>
       <details class="more">
         <summary>Access token, for gated models</summary>
@@ -333,7 +335,10 @@ function FolderField() {
           }}
         />
       </label>
-      <span class="hint">It holds config.json, tokenizer.json and the .safetensors files. Nothing is uploaded.</span>
+      <span class="hint">
+        It holds config.json, tokenizer.json and the .safetensors files, or two GGUF files: the language model and its
+        mmproj. Nothing is uploaded.
+      </span>
     </div>
   );
 }

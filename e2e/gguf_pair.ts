@@ -1,0 +1,332 @@
+// A Hugging Face Qwen3-VL as llama.cpp's converter would write it: a language file and an mmproj file.
+import { decodeFloats, type FileSet, openCheckpoint, type WeightDtype } from "../src/formats/index.ts";
+import { findChatTemplate } from "../src/processor/index.ts";
+import { fittingType, type Quantized, quantize, TYPES, type TypeName } from "./gguf_quantize.ts";
+
+type Scalar = string | number | boolean;
+/** A metadata value with GGUF's word for its type; an array gives the type of its elements. */
+export type MetaValue = [type: keyof typeof VALUE_TYPES, value: Scalar] | ["array", keyof typeof VALUE_TYPES, Scalar[]];
+
+const VALUE_TYPES = {
+  u8: 0,
+  i8: 1,
+  u16: 2,
+  i16: 3,
+  u32: 4,
+  i32: 5,
+  f32: 6,
+  bool: 7,
+  string: 8,
+  u64: 10,
+  i64: 11,
+  f64: 12,
+};
+
+export interface FileTensor {
+  name: string;
+  /** PyTorch's order. */
+  shape: readonly number[];
+  type: TypeName;
+  bytes: Uint8Array;
+}
+
+/** A GGUF file, byte by byte. */
+export function ggufFile(
+  metadata: Record<string, MetaValue>,
+  tensors: readonly FileTensor[],
+  { alignment = 32, version = 3 } = {},
+): Uint8Array<ArrayBuffer> {
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  const raw = (bytes: Uint8Array) => {
+    parts.push(bytes);
+    length += bytes.length;
+  };
+  const number = (type: number, value: number) => {
+    const view = new DataView(new ArrayBuffer(8));
+    const sizes = [1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8];
+    if (type === 6) view.setFloat32(0, value, true);
+    else if (type === 12) view.setFloat64(0, value, true);
+    else view.setBigInt64(0, BigInt(value), true);
+    raw(new Uint8Array(view.buffer, 0, sizes[type]));
+  };
+  const text = (value: string) => {
+    const bytes = new TextEncoder().encode(value);
+    number(10, bytes.length);
+    raw(bytes);
+  };
+  const scalar = (type: number, value: Scalar) => (type === 8 ? text(String(value)) : number(type, Number(value)));
+  const pad = (to: number) => raw(new Uint8Array(Math.ceil(length / to) * to - length));
+  raw(new TextEncoder().encode("GGUF"));
+  number(4, version);
+  number(10, tensors.length);
+  number(10, Object.keys(metadata).length);
+  for (const [key, value] of Object.entries(metadata)) {
+    text(key);
+    if (value[0] === "array") {
+      number(4, 9);
+      number(4, VALUE_TYPES[value[1]]);
+      number(10, value[2].length);
+      for (const item of value[2]) scalar(VALUE_TYPES[value[1]], item);
+    } else {
+      number(4, VALUE_TYPES[value[0]]);
+      scalar(VALUE_TYPES[value[0]], value[1]);
+    }
+  }
+  let offset = 0;
+  for (const { name, shape, type, bytes } of tensors) {
+    text(name);
+    number(4, shape.length);
+    for (const n of [...shape].reverse()) number(10, n);
+    number(4, TYPES[type][0]);
+    number(10, offset);
+    offset += Math.ceil(bytes.length / alignment) * alignment;
+  }
+  pad(alignment);
+  for (const { bytes } of tensors) {
+    raw(bytes);
+    pad(alignment);
+  }
+  const file = new Uint8Array(length);
+  let at = 0;
+  for (const part of parts) {
+    file.set(part, at);
+    at += part.length;
+  }
+  return file;
+}
+
+export type Weights = ReadonlyMap<string, { shape: readonly number[]; data: Float32Array }>;
+
+/** The fields of config.json that the metadata needs. */
+interface PairConfig {
+  text_config: Record<string, number> & {
+    rope_parameters?: { mrope_section: number[]; rope_theta?: number };
+    rope_scaling?: { mrope_section: number[]; rope_theta?: number };
+  };
+  vision_config: Record<string, number> & { deepstack_visual_indexes: number[] };
+}
+
+export interface PairSource {
+  /** config.json, tokenizer.json, and the chat template. */
+  config: PairConfig;
+  tokenizer: {
+    added_tokens: { id: number; content: string; special: boolean }[];
+    model: { vocab: Record<string, number>; merges: (string | [string, string])[] };
+  };
+  template: string;
+  /** Under Hugging Face names, as Qwen writes them. */
+  weights: Weights;
+}
+
+export interface GgufPairFiles {
+  language: Uint8Array<ArrayBuffer>;
+  vision: Uint8Array<ArrayBuffer>;
+  /** What the two files are written from. */
+  parts: Record<"language" | "vision", { metadata: Record<string, MetaValue>; tensors: FileTensor[] }>;
+  /** What the files' bytes stand for, under Hugging Face names. */
+  values: Map<string, Float32Array>;
+  /** Type of each tensor under its Hugging Face name. */
+  types: Map<string, TypeName>;
+}
+
+const LAYER: Record<string, string> = {
+  input_layernorm: "attn_norm",
+  "self_attn.q_proj": "attn_q",
+  "self_attn.k_proj": "attn_k",
+  "self_attn.v_proj": "attn_v",
+  "self_attn.o_proj": "attn_output",
+  "self_attn.q_norm": "attn_q_norm",
+  "self_attn.k_norm": "attn_k_norm",
+  post_attention_layernorm: "ffn_norm",
+  "mlp.gate_proj": "ffn_gate",
+  "mlp.up_proj": "ffn_up",
+  "mlp.down_proj": "ffn_down",
+};
+const BLOCK: Record<string, string> = {
+  "attn.qkv": "attn_qkv",
+  "attn.proj": "attn_out",
+  norm1: "ln1",
+  norm2: "ln2",
+  "mlp.linear_fc1": "ffn_up",
+  "mlp.linear_fc2": "ffn_down",
+};
+
+/** GGUF's name of a Hugging Face tensor; of the patch embedding, that of its first slice. */
+export function ggufName(name: string, taps: readonly number[]): string {
+  const language = name.replace(/^model\.language_model\./, "");
+  const layer = /^layers\.(\d+)\.(.+)\.weight$/.exec(language);
+  if (layer) return `blk.${layer[1]}.${LAYER[layer[2]!]}.weight`;
+  const plain: Record<string, string> = {
+    "embed_tokens.weight": "token_embd.weight",
+    "norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+  };
+  if (plain[language]) return plain[language];
+  const vision = name.replace(/^model\.visual\./, "");
+  const block = /^blocks\.(\d+)\.(.+)\.(weight|bias)$/.exec(vision);
+  if (block) return `v.blk.${block[1]}.${BLOCK[block[2]!]}.${block[3]}`;
+  const merger = /^deepstack_merger_list\.(\d+)\.(linear_)?(norm|fc1|fc2)\.(weight|bias)$/.exec(vision);
+  if (merger) return `v.deepstack.${taps[Number(merger[1])]}.${merger[3]}.${merger[4]}`;
+  return vision
+    .replace("patch_embed.proj", "v.patch_embd")
+    .replace("pos_embed", "v.position_embd")
+    .replace("merger.norm", "v.post_ln")
+    .replace("merger.linear_fc1", "mm.0")
+    .replace("merger.linear_fc2", "mm.2");
+}
+
+/** What the pair is made of, from a Hugging Face folder. */
+export async function pairSource(files: FileSet): Promise<PairSource> {
+  const checkpoint = await openCheckpoint(files);
+  const weights = new Map<string, { shape: readonly number[]; data: Float32Array }>();
+  for (const [name, { shape, dtype }] of checkpoint.tensors) {
+    const data = new Float32Array(shape.reduce((a, b) => a * b, 1));
+    decodeFloats(dtype as WeightDtype, await checkpoint.readRows(name, 0, shape[0]!), data.length, data);
+    weights.set(name, { shape, data });
+  }
+  const texts: Record<string, string> = {};
+  for (const path of ["chat_template.jinja", "chat_template.json", "tokenizer_config.json"]) {
+    if (await files.has(path)) texts[path] = await files.text(path);
+  }
+  return {
+    config: checkpoint.config as PairConfig,
+    tokenizer: JSON.parse(await files.text("tokenizer.json")),
+    template: findChatTemplate(texts),
+    weights,
+  };
+}
+
+/**
+ * Writes the pair. `typeOf` gives the wished type of a matrix by its Hugging Face name; vectors and position tables are always F32, and rows that
+ * do not fill blocks get what llama.cpp's quantizer would take.
+ */
+export function ggufPair(source: PairSource, typeOf: (name: string) => TypeName): GgufPairFiles {
+  const taps: number[] = source.config.vision_config.deepstack_visual_indexes;
+  const files: Record<"language" | "vision", FileTensor[]> = { language: [], vision: [] };
+  const values = new Map<string, Float32Array>();
+  const types = new Map<string, TypeName>();
+  for (const [name, { shape, data }] of source.weights) {
+    const isPlain = shape.length === 1 || name.endsWith("pos_embed.weight");
+    const isPatch = name.endsWith("patch_embed.proj.weight");
+    const wished = isPatch && TYPES[typeOf(name)][1] > 1 ? "F16" : typeOf(name);
+    const type = isPlain ? "F32" : fittingType(wished, isPatch ? 1 : shape.at(-1)!);
+    types.set(name, type);
+    const target = name.startsWith("model.visual.") ? files.vision : files.language;
+    const to = ggufName(name, taps);
+    if (isPatch) values.set(name, writePatch(target, to, shape, data, type));
+    else {
+      const done = quantize(type, data);
+      values.set(name, done.values);
+      target.push({ name: to, shape, type, bytes: done.bytes });
+    }
+  }
+  const parts = {
+    language: { metadata: languageMetadata(source), tensors: files.language },
+    vision: { metadata: visionMetadata(source.config), tensors: files.vision },
+  };
+  const write = ({ metadata, tensors }: (typeof parts)["vision"]) => ggufFile(metadata, tensors);
+  return { language: write(parts.language), vision: write(parts.vision), parts, values, types };
+}
+
+/** [C, channels, T, P, P] as T tensors [C, channels, P, P]. */
+function writePatch(
+  target: FileTensor[],
+  name: string,
+  shape: readonly number[],
+  data: Float32Array,
+  type: TypeName,
+): Float32Array {
+  const [c, channels, times, height, width] = shape as [number, number, number, number, number];
+  const area = height * width;
+  const values = new Float32Array(data.length);
+  for (let t = 0; t < times; t++) {
+    const slice = new Float32Array(c * channels * area);
+    const each = (move: (whole: number, part: number) => void) => {
+      for (let i = 0; i < c * channels; i++) move((i * times + t) * area, i * area);
+    };
+    each((whole, part) => slice.set(data.subarray(whole, whole + area), part));
+    const done: Quantized = quantize(type, slice);
+    each((whole, part) => values.set(done.values.subarray(part, part + area), whole));
+    target.push({
+      name: t === 0 ? name : `${name}.${t}`,
+      shape: [c, channels, height, width],
+      type,
+      bytes: done.bytes,
+    });
+  }
+  return values;
+}
+
+function languageMetadata({ config, tokenizer, template }: PairSource): Record<string, MetaValue> {
+  const text = config.text_config;
+  const rope = (text.rope_parameters ?? text.rope_scaling)!;
+  const tokens = Array.from({ length: text.vocab_size }, (_, id) => `[PAD${id}]`);
+  const kinds = tokens.map(() => 5);
+  for (const [token, id] of Object.entries(tokenizer.model.vocab)) {
+    tokens[id] = token;
+    kinds[id] = 1;
+  }
+  for (const { id, content, special } of tokenizer.added_tokens) {
+    tokens[id] = content;
+    kinds[id] = special ? 3 : 4;
+  }
+  const eos = tokenizer.added_tokens.find(({ content }) => content === "<|im_end|>")!.id;
+  return {
+    "general.architecture": ["string", "qwen3vl"],
+    "general.type": ["string", "model"],
+    "general.name": ["string", "Tiny"],
+    "general.license": ["string", "apache-2.0"],
+    "qwen3vl.block_count": ["u32", text.num_hidden_layers],
+    "qwen3vl.context_length": ["u32", text.max_position_embeddings ?? 262144],
+    "qwen3vl.embedding_length": ["u32", text.hidden_size],
+    "qwen3vl.feed_forward_length": ["u32", text.intermediate_size],
+    "qwen3vl.attention.head_count": ["u32", text.num_attention_heads],
+    "qwen3vl.attention.head_count_kv": ["u32", text.num_key_value_heads],
+    "qwen3vl.attention.key_length": ["u32", text.head_dim],
+    "qwen3vl.attention.value_length": ["u32", text.head_dim],
+    "qwen3vl.attention.layer_norm_rms_epsilon": ["f32", text.rms_norm_eps],
+    "qwen3vl.rope.freq_base": ["f32", rope.rope_theta ?? text.rope_theta],
+    "qwen3vl.rope.dimension_sections": ["array", "i32", [...rope.mrope_section, 0]],
+    "qwen3vl.n_deepstack_layers": ["u32", config.vision_config.deepstack_visual_indexes.length],
+    "tokenizer.ggml.model": ["string", "gpt2"],
+    "tokenizer.ggml.pre": ["string", "qwen2"],
+    "tokenizer.ggml.tokens": ["array", "string", tokens],
+    "tokenizer.ggml.token_type": ["array", "i32", kinds],
+    "tokenizer.ggml.merges": [
+      "array",
+      "string",
+      tokenizer.model.merges.map((m) => (typeof m === "string" ? m : m.join(" "))),
+    ],
+    "tokenizer.ggml.eos_token_id": ["u32", eos],
+    "tokenizer.chat_template": ["string", template],
+  };
+}
+
+function visionMetadata(config: PairSource["config"]): Record<string, MetaValue> {
+  const vision = config.vision_config;
+  const taps: number[] = vision.deepstack_visual_indexes;
+  return {
+    "general.architecture": ["string", "clip"],
+    "general.type": ["string", "mmproj"],
+    "clip.has_vision_encoder": ["bool", true],
+    "clip.projector_type": ["string", "qwen3vl_merger"],
+    "clip.use_gelu": ["bool", true],
+    "clip.vision.image_size": ["u32", Math.sqrt(vision.num_position_embeddings) * vision.patch_size],
+    "clip.vision.patch_size": ["u32", vision.patch_size],
+    "clip.vision.spatial_merge_size": ["u32", vision.spatial_merge_size],
+    "clip.vision.embedding_length": ["u32", vision.hidden_size],
+    "clip.vision.feed_forward_length": ["u32", vision.intermediate_size],
+    "clip.vision.block_count": ["u32", vision.depth],
+    "clip.vision.attention.head_count": ["u32", vision.num_heads],
+    "clip.vision.attention.layer_norm_epsilon": ["f32", 1e-6],
+    "clip.vision.projection_dim": ["u32", vision.out_hidden_size],
+    "clip.vision.image_mean": ["array", "f32", [0.5, 0.5, 0.5]],
+    "clip.vision.image_std": ["array", "f32", [0.5, 0.5, 0.5]],
+    "clip.vision.is_deepstack_layers": [
+      "array",
+      "bool",
+      Array.from({ length: vision.depth }, (_, i) => taps.includes(i)),
+    ],
+  };
+}

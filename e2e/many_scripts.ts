@@ -1,0 +1,22 @@
+/** Text in many scripts, with what breaks tokenizers: joined emoji, flags, combining marks, right-to-left, rare spaces. */
+export const TEXTS: Record<string, string> = {
+  English: "I'LL don't 12345  two  spaces\n\n tab\tend  ",
+  "Latin, composed and decomposed": "naïve café — Öl für ÆØÅ, nai\u0308ve cafe\u0301",
+  Greek: "Ο γρήγορος σκύλος πηδά. 3,14 €",
+  Cyrillic: "Съешь же ещё этих мягких французских булок",
+  Arabic: "مرحبا بالعالم، كم عدد الأعمدة؟ ١٢٣",
+  Hebrew: "שלום עולם, מהו הגובה?",
+  Hindi: "नमस्ते दुनिया, कौन सा स्तंभ सबसे ऊँचा है?",
+  Thai: "สวัสดีชาวโลก แท่งใดสูงที่สุด",
+  Chinese: "你好，世界！哪根柱子最高？",
+  Japanese: "こんにちは世界。ガ\u3099どの棒が一番高いですか",
+  Korean: "안녕하세요 세계 \u1112\u1161\u11ab",
+  Tamil: "வணக்கம் உலகம்",
+  Georgian: "გამარჯობა მსოფლიო",
+  Ethiopic: "ሰላም ለዓለም",
+  Emoji: "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇩🇪🇯🇵 🦙.cpp ☕️",
+  "rare spaces": "a\u0085b\u00a0c\u2003d\u3000e \u0085\u0085f \ufeffg \ufeff \ufeffh\u2028i\u200bj",
+  Code: "for (let i = 0; i < n; i++) {\r\n\treturn `x_` + i;\r\n}\r\n\r\n",
+  "outside the first plane": "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𐍈 𒀀 🂡 \u{e0001}",
+  Controls: "\u0000\u0007\u001b[0m\ufffd\ufdd0\ufdd0\ufdd0x",
+};
