@@ -98,13 +98,38 @@ export function ggufFile(
 
 export type Weights = ReadonlyMap<string, { shape: readonly number[]; data: Float32Array }>;
 
+interface Rope {
+  mrope_section: number[];
+  rope_theta?: number;
+}
+
 /** The fields of config.json that the metadata needs. */
 interface PairConfig {
-  text_config: Record<string, number> & {
-    rope_parameters?: { mrope_section: number[]; rope_theta?: number };
-    rope_scaling?: { mrope_section: number[]; rope_theta?: number };
+  text_config: {
+    num_hidden_layers: number;
+    max_position_embeddings: number;
+    hidden_size: number;
+    intermediate_size: number;
+    num_attention_heads: number;
+    num_key_value_heads: number;
+    head_dim: number;
+    vocab_size: number;
+    rms_norm_eps: number;
+    rope_theta?: number;
+    rope_parameters?: Rope;
+    rope_scaling?: Rope;
   };
-  vision_config: Record<string, number> & { deepstack_visual_indexes: number[] };
+  vision_config: {
+    num_position_embeddings: number;
+    patch_size: number;
+    spatial_merge_size: number;
+    hidden_size: number;
+    intermediate_size: number;
+    depth: number;
+    num_heads: number;
+    out_hidden_size: number;
+    deepstack_visual_indexes: number[];
+  };
 }
 
 export interface PairSource {
@@ -153,7 +178,7 @@ const BLOCK: Record<string, string> = {
 };
 
 /** GGUF's name of a Hugging Face tensor; of the patch embedding, that of its first slice. */
-export function ggufName(name: string, taps: readonly number[]): string {
+function ggufName(name: string, taps: readonly number[]): string {
   const language = name.replace(/^model\.language_model\./, "");
   const layer = /^layers\.(\d+)\.(.+)\.weight$/.exec(language);
   if (layer) return `blk.${layer[1]}.${LAYER[layer[2]!]}.weight`;
@@ -202,7 +227,7 @@ export async function pairSource(files: FileSet): Promise<PairSource> {
  * do not fill blocks get what llama.cpp's quantizer would take.
  */
 export function ggufPair(source: PairSource, typeOf: (name: string) => TypeName): GgufPairFiles {
-  const taps: number[] = source.config.vision_config.deepstack_visual_indexes;
+  const taps = source.config.vision_config.deepstack_visual_indexes;
   const files: Record<"language" | "vision", FileTensor[]> = { language: [], vision: [] };
   const values = new Map<string, Float32Array>();
   const types = new Map<string, TypeName>();
@@ -278,7 +303,7 @@ function languageMetadata({ config, tokenizer, template }: PairSource): Record<s
     "general.name": ["string", "Tiny"],
     "general.license": ["string", "apache-2.0"],
     "qwen3vl.block_count": ["u32", text.num_hidden_layers],
-    "qwen3vl.context_length": ["u32", text.max_position_embeddings ?? 262144],
+    "qwen3vl.context_length": ["u32", text.max_position_embeddings],
     "qwen3vl.embedding_length": ["u32", text.hidden_size],
     "qwen3vl.feed_forward_length": ["u32", text.intermediate_size],
     "qwen3vl.attention.head_count": ["u32", text.num_attention_heads],
@@ -286,7 +311,7 @@ function languageMetadata({ config, tokenizer, template }: PairSource): Record<s
     "qwen3vl.attention.key_length": ["u32", text.head_dim],
     "qwen3vl.attention.value_length": ["u32", text.head_dim],
     "qwen3vl.attention.layer_norm_rms_epsilon": ["f32", text.rms_norm_eps],
-    "qwen3vl.rope.freq_base": ["f32", rope.rope_theta ?? text.rope_theta],
+    "qwen3vl.rope.freq_base": ["f32", (rope.rope_theta ?? text.rope_theta)!],
     "qwen3vl.rope.dimension_sections": ["array", "i32", [...rope.mrope_section, 0]],
     "qwen3vl.n_deepstack_layers": ["u32", config.vision_config.deepstack_visual_indexes.length],
     "tokenizer.ggml.model": ["string", "gpt2"],
@@ -305,7 +330,7 @@ function languageMetadata({ config, tokenizer, template }: PairSource): Record<s
 
 function visionMetadata(config: PairSource["config"]): Record<string, MetaValue> {
   const vision = config.vision_config;
-  const taps: number[] = vision.deepstack_visual_indexes;
+  const taps = vision.deepstack_visual_indexes;
   return {
     "general.architecture": ["string", "clip"],
     "general.type": ["string", "mmproj"],
