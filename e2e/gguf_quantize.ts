@@ -178,7 +178,8 @@ export function quantize(type: TypeName, x: Float32Array): Quantized {
     const at = b * block;
     write(x.subarray(at, at + block), new DataView(bytes.buffer, b * size, size), values.subarray(at, at + block));
   }
-  return { bytes, values };
+  // A reader may give either zero.
+  return { bytes, values: values.map((value) => value + 0) };
 }
 
 /** What llama.cpp's quantizer takes instead where rows do not fill the type's blocks. */

@@ -1,4 +1,5 @@
 import { decodeFloats } from "./dtype.ts";
+import { GGUF_ROWS } from "./gguf/row_formats.ts";
 import { firstBadGroup, openRow } from "./quant/planes.ts";
 import { GROUPED_SCHEMES, type GroupedScheme, rowLayout } from "./weight_slot.ts";
 
@@ -11,15 +12,15 @@ export interface RowFormat {
   rowBytes(cols: number): number;
   /** The values of one row into `out`, which may be longer. Returns the index of the first NaN or infinity, or -1. */
   decode(raw: Uint8Array, cols: number, out: Float32Array): number;
-  /** The scheme that holds these values as they are, and a copy of one row into its planes. Dense formats have none. */
-  exact?: {
+  /** The schemes that hold these values as they are, the smallest first, and a copy of one row into its planes. Dense formats have none. */
+  exact?: readonly {
     scheme: GroupedScheme;
     /**
      * Fills one row of the planes of `rowLayout(scheme, cols)`; both begin as zeros. Returns the index of the first NaN or infinity
      * (or of the group that holds it), or -1.
      */
     repack(raw: Uint8Array, cols: number, codes: Uint8Array, meta: Uint8Array): number;
-  };
+  }[];
 }
 
 function dense(dtype: "BF16" | "F16" | "F32"): RowFormat {
@@ -42,15 +43,17 @@ function planes(scheme: GroupedScheme): RowFormat {
       return codesBytes + metaBytes;
     },
     decode: (raw, cols, out) => openRow(scheme, ...split(raw, cols), cols, out),
-    exact: {
-      scheme,
-      repack(raw, cols, codes, meta) {
-        const [rowCodes, rowMeta] = split(raw, cols);
-        codes.set(rowCodes);
-        meta.set(rowMeta);
-        return firstBadGroup(scheme, codes, meta, cols);
+    exact: [
+      {
+        scheme,
+        repack(raw, cols, codes, meta) {
+          const [rowCodes, rowMeta] = split(raw, cols);
+          codes.set(rowCodes);
+          meta.set(rowMeta);
+          return firstBadGroup(scheme, codes, meta, cols);
+        },
       },
-    },
+    ],
   };
 }
 
@@ -59,6 +62,7 @@ const FORMATS = new Map<string, RowFormat>([
   ["F16", dense("F16")],
   ["F32", dense("F32")],
   ...GROUPED_SCHEMES.map((scheme) => [scheme, planes(scheme)] as const),
+  ...GGUF_ROWS,
 ]);
 
 /** The row format of a tensor's dtype; undefined when weights cannot be read from it. */
@@ -66,8 +70,8 @@ export function rowFormat(dtype: string): RowFormat | undefined {
   return FORMATS.get(dtype);
 }
 
-/** The one scheme that holds the rows of all these tensors exactly; undefined when there is none, or they want different ones. */
+/** The smallest scheme that holds the rows of all these tensors exactly; undefined when there is none. */
 export function exactScheme(dtypes: readonly (string | undefined)[]): GroupedScheme | undefined {
-  const schemes = new Set(dtypes.map((dtype) => rowFormat(dtype ?? "")?.exact?.scheme));
-  return schemes.size === 1 ? [...schemes][0] : undefined;
+  const lists = dtypes.map((dtype) => rowFormat(dtype ?? "")?.exact?.map(({ scheme }) => scheme) ?? []);
+  return lists[0]?.find((scheme) => lists.every((list) => list.includes(scheme)));
 }

@@ -36,6 +36,7 @@ const GROUPED = {
   fp4g64: { bits: 4, group: 64, code: "fp4", meta: "f32" },
   q8s16: { bits: 8, group: 16, code: "signed", meta: "f32" },
   q8s32: { bits: 8, group: 32, code: "signed", meta: "f32" },
+  q8p16: { bits: 8, group: 16, code: "unsigned", meta: "f32_pair" },
   q8p32: { bits: 8, group: 32, code: "unsigned", meta: "f32_pair" },
   f8s64: { bits: 8, group: 64, code: "e4m3", meta: "f32" },
 } as const satisfies Record<string, Grouping>;

@@ -1,13 +1,16 @@
 import { expect, test } from "vitest";
 import { quantize, TYPES, type TypeName } from "../../../e2e/gguf_quantize.ts";
 import { f16ToF32 } from "../dtype.ts";
-import { decodeBlocks, openScales } from "./blocks.ts";
+import { dequantizeRows } from "../quant/planes.ts";
+import { encodeRows } from "../quant/rows.ts";
+import { exactScheme, rowFormat } from "../row_format.ts";
+import { openScales } from "./blocks.ts";
 
 const hex = (text: string) => Uint8Array.from(Buffer.from(text.replaceAll(" ", ""), "hex"));
 const run = (count: number, of: (i: number) => number) => Uint8Array.from({ length: count }, (_, i) => of(i));
 const open = (type: string, raw: Uint8Array, count: number) => {
   const out = new Float32Array(count);
-  expect(decodeBlocks(type, raw, count, out)).toBe(-1);
+  expect(rowFormat(type)!.decode(raw, count, out)).toBe(-1);
   return out;
 };
 const at = (values: Float32Array, where: Record<number, number>) =>
@@ -82,5 +85,26 @@ test.each(BLOCK_TYPES)("%s: a scale that is NaN or infinite is found", (type) =>
   );
   const scale = bytes.length / 2 + (type === "Q6_K" ? 208 : 0);
   bytes.set([0xff, 0x7f], scale);
-  expect(decodeBlocks(type, bytes, 2 * block, new Float32Array(2 * block))).toBeGreaterThanOrEqual(block);
+  expect(rowFormat(type)!.decode(bytes, 2 * block, new Float32Array(2 * block))).toBeGreaterThanOrEqual(block);
+});
+
+test.each(BLOCK_TYPES)("%s: every scheme that claims to hold its rows exactly gives the same values", (type) => {
+  const cols = 2 * TYPES[type][1];
+  const x = Float32Array.from({ length: 3 * cols }, (_, i) => Math.sin(i * i) * (1 + (i % 7)) + 0.3);
+  const { bytes, values } = quantize(type, x);
+  const ways = rowFormat(type)!.exact!;
+  expect(ways.length).toBeGreaterThan(1);
+  for (const { scheme } of ways) {
+    const planes = encodeRows({ scheme, dtype: type, raw: bytes, rows: 3, cols, tensor: "w", row0: 0 });
+    expect(dequantizeRows(scheme, planes, 3, cols), scheme).toEqual(values);
+  }
+});
+
+test("a matrix stacked from several types is kept exactly by what holds them all", () => {
+  expect(exactScheme(["Q4_K", "Q4_K", "Q4_K"])).toBe("q4p32");
+  expect(exactScheme(["Q4_K", "Q4_K", "Q6_K"])).toBe("q8p16");
+  expect(exactScheme(["Q4_0", "Q4_1"])).toBe("q4p32");
+  expect(exactScheme(["Q8_0", "Q5_0"])).toBe("q8s32");
+  expect(exactScheme(["Q8_0", "F16"])).toBeUndefined();
+  expect(exactScheme(["BF16"])).toBeUndefined();
 });

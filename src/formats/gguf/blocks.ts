@@ -52,40 +52,53 @@ export const OTHER_GGML_TYPES: ReadonlyMap<number, string> = new Map([
 ]);
 
 /** Value of each code of IQ4_NL and IQ4_XS. */
-export const IQ4_VALUES: readonly number[] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
-
-/** Opens the block that begins at q[at] to out[to…]. All arithmetic is exact but for one rounding to f32 at the end. */
-type OpenBlock = (q: Uint8Array, at: number, out: Float32Array, to: number) => void;
-
-const f16 = (q: Uint8Array, at: number) => f16ToF32(q[at]! | (q[at + 1]! << 8));
-
-/** Low halves of 16 bytes are elements 0 to 15, high halves 16 to 31. */
-function openNibbles(q: Uint8Array, at: number, scale: number, offset: number, out: Float32Array, to: number): void {
-  for (let j = 0; j < 16; j++) {
-    const byte = q[at + j]!;
-    out[to + j] = (byte & 15) * scale + offset;
-    out[to + j + 16] = (byte >> 4) * scale + offset;
-  }
-}
-
-function openFives(
-  q: Uint8Array,
-  at: { high: number; low: number },
-  d: number,
-  offset: number,
-  out: Float32Array,
-  to: number,
-): void {
-  for (let i = 0; i < 32; i++) {
-    const fifth = (q[at.high + (i >> 3)]! >> (i & 7)) & 1;
-    const byte = q[at.low + (i & 15)]!;
-    out[to + i] = ((i < 16 ? byte & 15 : byte >> 4) + 16 * fifth) * d + offset;
-  }
-}
+const IQ4_VALUES: readonly number[] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /**
- * The 12 bytes at q[at] that hold eight 6-bit scales and eight 6-bit mins of Q4_K and Q5_K: scales to parts[0…7], mins to parts[8…15].
+ * One row of whole numbers with a scale and an offset for every 16 of them: what all block types come down to, without loss.
+ * value[k] = code[k] · scale[k >> 4] + offset[k >> 4], where the product is exact in f32.
  */
+export interface OpenRow {
+  codes: Int16Array;
+  scales: Float32Array;
+  offsets: Float32Array;
+}
+
+/** Elements that share a scale in `OpenRow`. */
+export const PART = 16;
+
+/** Opens the block at q[at] to elements from k on. */
+type OpenBlock = (q: Uint8Array, at: number, row: OpenRow, k: number) => void;
+
+const f16 = (q: Uint8Array, at: number) => f16ToF32(q[at]! | (q[at + 1]! << 8));
+const int8 = (byte: number) => (byte << 24) >> 24;
+
+/** The same scale and offset for `count` elements. */
+function fill(row: OpenRow, k: number, count: number, scale: number, offset: number): void {
+  row.scales.fill(scale, k / PART, (k + count) / PART);
+  row.offsets.fill(offset, k / PART, (k + count) / PART);
+}
+
+/** Low halves of the 16 bytes at q[at] are elements 0 to 15, high halves 16 to 31; `plus` is added to each. */
+function nibbles(q: Uint8Array, at: number, codes: Int16Array, k: number, plus: number): void {
+  for (let j = 0; j < 16; j++) {
+    const byte = q[at + j]!;
+    codes[k + j] = (byte & 15) + plus;
+    codes[k + j + 16] = (byte >> 4) + plus;
+  }
+}
+
+/** Adds the fifth bits of 32 elements, bit i of the 4 bytes at q[at]. */
+function fifths(q: Uint8Array, at: number, codes: Int16Array, k: number): void {
+  for (let i = 0; i < 32; i++) codes[k + i]! += ((q[at + (i >> 3)]! >> (i & 7)) & 1) << 4;
+}
+
+/** Codes to the values that IQ4_NL and IQ4_XS give them. */
+function curve(codes: Int16Array, k: number): void {
+  for (let i = k; i < k + 32; i++) codes[i] = IQ4_VALUES[codes[i]!]!;
+}
+
+/** The 12 bytes at q[at] that hold eight 6-bit scales and eight 6-bit mins: scales to parts[0…7], mins to parts[8…15]. @internal */
 export function openScales(q: Uint8Array, at: number, parts: Uint8Array): void {
   for (let j = 0; j < 4; j++) {
     const [scale, min, low] = [q[at + j]!, q[at + j + 4]!, q[at + j + 8]!];
@@ -98,109 +111,134 @@ export function openScales(q: Uint8Array, at: number, parts: Uint8Array): void {
 
 const parts = new Uint8Array(16);
 
-const openQ4K: OpenBlock = (q, at, out, to) => {
+/** Q4_K and Q5_K: eight groups of 32. Of each 32 bytes at `low`, the low halves are one group, the high halves the next. */
+function superblock(q: Uint8Array, at: number, low: number, row: OpenRow, k: number): void {
   const d = f16(q, at);
   const dmin = f16(q, at + 2);
   openScales(q, at + 4, parts);
   for (let s = 0; s < 8; s++) {
-    const scale = d * parts[s]!;
-    const min = dmin * parts[s + 8]!;
-    const codes = at + 16 + 32 * (s >> 1);
+    fill(row, k + 32 * s, 32, d * parts[s]!, -dmin * parts[s + 8]!);
+    const from = low + 32 * (s >> 1);
     const shift = 4 * (s & 1);
-    for (let i = 0; i < 32; i++) out[to + 32 * s + i] = ((q[codes + i]! >> shift) & 15) * scale - min;
+    for (let i = 0; i < 32; i++) row.codes[k + 32 * s + i] = (q[from + i]! >> shift) & 15;
   }
-};
+}
 
-const openQ5K: OpenBlock = (q, at, out, to) => {
-  const d = f16(q, at);
-  const dmin = f16(q, at + 2);
-  openScales(q, at + 4, parts);
-  for (let s = 0; s < 8; s++) {
-    const scale = d * parts[s]!;
-    const min = dmin * parts[s + 8]!;
-    const codes = at + 48 + 32 * (s >> 1);
-    const shift = 4 * (s & 1);
-    for (let i = 0; i < 32; i++) {
-      const fifth = (q[at + 16 + i]! >> s) & 1;
-      out[to + 32 * s + i] = (((q[codes + i]! >> shift) & 15) + 16 * fifth) * scale - min;
+const openQ6K: OpenBlock = (q, at, row, k) => {
+  const d = f16(q, at + 208);
+  for (let s = 0; s < 16; s++) fill(row, k + 16 * s, 16, d * int8(q[at + 192 + s]!), 0);
+  for (let half = 0; half < 2; half++) {
+    for (let g = 0; g < 4; g++) {
+      const low = at + 64 * half + 32 * (g & 1);
+      const high = at + 128 + 32 * half;
+      const to = k + 128 * half + 32 * g;
+      for (let l = 0; l < 32; l++) {
+        const top = ((q[high + l]! >> (2 * g)) & 3) << 4;
+        row.codes[to + l] = (((q[low + l]! >> (4 * (g >> 1))) & 15) | top) - 32;
+      }
     }
   }
 };
 
-/** Code 0 … 63 of element k of a Q6_K block at q[at]; its value is d · scale[k >> 4] · (code − 32). */
-export function codeQ6K(q: Uint8Array, at: number, k: number): number {
-  const half = k >> 7;
-  const g = (k & 127) >> 5;
-  const l = k & 31;
-  const low = (q[at + 64 * half + 32 * (g & 1) + l]! >> (4 * (g >> 1))) & 15;
-  return low | (((q[at + 128 + 32 * half + l]! >> (2 * g)) & 3) << 4);
-}
-
-const openQ6K: OpenBlock = (q, at, out, to) => {
-  const d = f16(q, at + 208);
-  for (let k = 0; k < 256; k++) {
-    const scale = d * ((q[at + 192 + (k >> 4)]! << 24) >> 24);
-    out[to + k] = scale * (codeQ6K(q, at, k) - 32);
+const openIQ4XS: OpenBlock = (q, at, row, k) => {
+  const d = f16(q, at);
+  for (let s = 0; s < 8; s++) {
+    const high = (q[at + 2]! | (q[at + 3]! << 8)) >> (2 * s);
+    const scale = (((q[at + 4 + (s >> 1)]! >> (4 * (s & 1))) & 15) | ((high & 3) << 4)) - 32;
+    fill(row, k + 32 * s, 32, d * scale, 0);
+    nibbles(q, at + 8 + 16 * s, row.codes, k + 32 * s, 0);
+    curve(row.codes, k + 32 * s);
   }
 };
 
-/** The scale 0 … 63, less 32, of sub-block s of an IQ4_XS block. */
-export function scaleIQ4XS(q: Uint8Array, at: number, s: number): number {
-  const high = (q[at + 2]! | (q[at + 3]! << 8)) >> (2 * s);
-  return (((q[at + 4 + (s >> 1)]! >> (4 * (s & 1))) & 15) | ((high & 3) << 4)) - 32;
-}
-
-function openIQ4(q: Uint8Array, at: number, d: number, out: Float32Array, to: number): void {
-  for (let j = 0; j < 16; j++) {
-    out[to + j] = d * IQ4_VALUES[q[at + j]! & 15]!;
-    out[to + j + 16] = d * IQ4_VALUES[q[at + j]! >> 4]!;
-  }
+interface BlockType extends GgmlType {
+  open: OpenBlock;
+  /** The least code. */
+  low: number;
 }
 
 /** Formulas: checkpoint-formats.md §4.4. */
-const OPEN: Readonly<Record<string, OpenBlock>> = {
-  Q4_0: (q, at, out, to) => {
-    const d = f16(q, at);
-    openNibbles(q, at + 2, d, -8 * d, out, to);
+const BLOCKS: Readonly<Record<string, { open: OpenBlock; low: number }>> = {
+  Q4_0: {
+    low: -8,
+    open: (q, at, row, k) => {
+      fill(row, k, 32, f16(q, at), 0);
+      nibbles(q, at + 2, row.codes, k, -8);
+    },
   },
-  Q4_1: (q, at, out, to) => openNibbles(q, at + 4, f16(q, at), f16(q, at + 2), out, to),
-  Q5_0: (q, at, out, to) => {
-    const d = f16(q, at);
-    openFives(q, { high: at + 2, low: at + 6 }, d, -16 * d, out, to);
+  Q4_1: {
+    low: 0,
+    open: (q, at, row, k) => {
+      fill(row, k, 32, f16(q, at), f16(q, at + 2));
+      nibbles(q, at + 4, row.codes, k, 0);
+    },
   },
-  Q5_1: (q, at, out, to) => openFives(q, { high: at + 4, low: at + 8 }, f16(q, at), f16(q, at + 2), out, to),
-  Q8_0: (q, at, out, to) => {
-    const d = f16(q, at);
-    for (let i = 0; i < 32; i++) out[to + i] = d * ((q[at + 2 + i]! << 24) >> 24);
+  Q5_0: {
+    low: -16,
+    open: (q, at, row, k) => {
+      fill(row, k, 32, f16(q, at), 0);
+      nibbles(q, at + 6, row.codes, k, -16);
+      fifths(q, at + 2, row.codes, k);
+    },
   },
-  Q4_K: openQ4K,
-  Q5_K: openQ5K,
-  Q6_K: openQ6K,
-  IQ4_NL: (q, at, out, to) => openIQ4(q, at + 2, f16(q, at), out, to),
-  IQ4_XS: (q, at, out, to) => {
-    const d = f16(q, at);
-    for (let s = 0; s < 8; s++) openIQ4(q, at + 8 + 16 * s, d * scaleIQ4XS(q, at, s), out, to + 32 * s);
+  Q5_1: {
+    low: 0,
+    open: (q, at, row, k) => {
+      fill(row, k, 32, f16(q, at), f16(q, at + 2));
+      nibbles(q, at + 8, row.codes, k, 0);
+      fifths(q, at + 4, row.codes, k);
+    },
   },
+  Q8_0: {
+    low: -128,
+    open: (q, at, row, k) => {
+      fill(row, k, 32, f16(q, at), 0);
+      for (let i = 0; i < 32; i++) row.codes[k + i] = int8(q[at + 2 + i]!);
+    },
+  },
+  Q4_K: { low: 0, open: (q, at, row, k) => superblock(q, at, at + 16, row, k) },
+  Q5_K: {
+    low: 0,
+    open: (q, at, row, k) => {
+      superblock(q, at, at + 48, row, k);
+      for (let i = 0; i < 256; i++) row.codes[k + i]! += ((q[at + 16 + (i & 31)]! >> (i >> 5)) & 1) << 4;
+    },
+  },
+  Q6_K: { low: -32, open: openQ6K },
+  IQ4_NL: {
+    low: -127,
+    open: (q, at, row, k) => {
+      fill(row, k, 32, f16(q, at), 0);
+      nibbles(q, at + 2, row.codes, k, 0);
+      curve(row.codes, k);
+    },
+  },
+  IQ4_XS: { low: -127, open: openIQ4XS },
 };
 
-const BLOCK_TYPES = new Map([...GGML_TYPES.values()].filter(({ block }) => block > 1).map((t) => [t.name, t]));
-
-/** The block type of this name, such as Q4_K; undefined for F16 and for anything else that is not kept in blocks. */
-export function ggmlBlockType(name: string): GgmlType | undefined {
-  return BLOCK_TYPES.get(name);
-}
+/** The types that keep their elements in blocks, by name. */
+export const BLOCK_TYPES: ReadonlyMap<string, BlockType> = new Map(
+  [...GGML_TYPES.values()].flatMap((t) => (t.block > 1 ? [[t.name, { ...t, ...BLOCKS[t.name]! }]] : [])),
+);
 
 /**
- * Whole blocks to floats; `count` is a multiple of the block. Returns the index of the first NaN or infinity, or -1: a block's f16
- * scale can be one.
+ * Opens a row of `cols` elements, a multiple of the type's block. Returns the index of the first element whose scale or offset is NaN or
+ * infinite, or -1. The row is good until the next call.
  */
-export function decodeBlocks(name: string, raw: Uint8Array, count: number, out: Float32Array): number {
-  const { block, bytes } = BLOCK_TYPES.get(name)!;
-  const open = OPEN[name]!;
-  for (let i = 0, at = 0; i < count; i += block, at += bytes) {
-    open(raw, at, out, i);
-    // Sums of finite products are finite here, so one bad element means a bad scale, which spoils a whole group of 16 or 32.
-    for (let k = i; k < i + block; k += 16) if (!Number.isFinite(out[k]!)) return k;
+export function openBlocks(type: BlockType, raw: Uint8Array, cols: number): { row: OpenRow; bad: number } {
+  if (shared.codes.length < cols) {
+    shared = {
+      codes: new Int16Array(cols),
+      scales: new Float32Array(cols / PART),
+      offsets: new Float32Array(cols / PART),
+    };
   }
-  return -1;
+  for (let k = 0, at = 0; k < cols; k += type.block, at += type.bytes) type.open(raw, at, shared, k);
+  for (let p = 0; p < cols / PART; p++) {
+    // Codes are bounded, so a finite f16 scale never gives anything infinite.
+    if (!Number.isFinite(shared.scales[p]! + shared.offsets[p]!)) return { row: shared, bad: p * PART };
+  }
+  return { row: shared, bad: -1 };
 }
+
+let shared: OpenRow = { codes: new Int16Array(), scales: new Float32Array(), offsets: new Float32Array() };

@@ -30,7 +30,7 @@ export function bitsOfF32(value: number): number {
 
 /**
  * The metadata word of kind `zero`. `scale` must be an f16 or bf16 value, so that its f32 has 13 zero bits to spare; `zero` is 0…16.
- * For example (0.5, 7) is 0x3f000007. @internal
+ * For example (0.5, 7) is 0x3f000007.
  */
 export function zeroWord(scale: number, zero: number): number {
   return (bitsOfF32(scale) | zero) >>> 0;

@@ -57,8 +57,8 @@ function rowEncoder(job: EncodeJob, format: RowFormat, search: number): EncodeRo
     const bad = format.decode(raw, cols, out);
     if (bad >= 0) throw badValue(job, r, bad);
   };
-  const { exact } = format;
-  if (exact?.scheme === scheme) {
+  const exact = format.exact?.find((way) => way.scheme === scheme);
+  if (exact) {
     return (r, raw, codes, meta) => {
       const bad = exact.repack(raw, cols, codes, meta);
       if (bad >= 0) throw badValue(job, r, bad);
