@@ -20,7 +20,7 @@ export function AboutScreen() {
       </p>
       <h2>The demo model</h2>
       <p>
-        So that the page works at once and offline, it brings a small model along: about 10 million parameters, in the
+        So that the page works at once and offline, it brings a small model along: about 8 million parameters, in the
         architecture of Qwen3-VL, trained only on synthetic bar, line and pie charts and a few sentences about itself.
         It is not Qwen, it knows nothing about the world, and it makes mistakes. Qwen3-VL itself is on the{" "}
         <a href="#/models">Models page</a>.

@@ -1,19 +1,16 @@
-/** What a file is by its first bytes, where that is certain and is not a picture that browsers show. */
+/** What a file is by its first bytes, where that is certain and is not a picture that browsers show, and what to do instead. */
 const NOT_PICTURES: [name: string, test: (bytes: Uint8Array, text: string) => boolean][] = [
   [
-    "a ZIP archive (or an Office document, which is one)",
+    "a ZIP archive, or an Office document. Unpack it, and drop the pictures from it (a ZIP of training rows belongs on the Train page)",
     (b, t) => t.startsWith("PK") && [3, 5, 7].includes(b[2] ?? 0),
   ],
-  ["a PDF document", (_, t) => t.startsWith("%PDF")],
-  [
-    "a HEIC photo, which this browser cannot show; export it as JPEG or PNG",
-    (_, t) => /^....ftyp(heic|heix|hevc|mif1|msf1)/s.test(t),
-  ],
-  ["a video", (_, t) => /^....ftyp/s.test(t) || t.startsWith("\x1aE\xdf\xa3")],
-  ["a TIFF picture, which this browser cannot show; export it as PNG", (_, t) => /^(II\*\0|MM\0\*)/.test(t)],
-  ["a web page", (_, t) => /^\s*<(!doctype html|html)/i.test(t)],
-  ["a gzip archive", (b) => b[0] === 0x1f && b[1] === 0x8b],
-  ["plain text, which belongs into the message itself", (b) => b.length > 3 && b.every(isTextByte)],
+  ["a PDF document. Export the page you mean as PNG, or drop a screenshot of it", (_, t) => t.startsWith("%PDF")],
+  ["a HEIC photo. Export it as JPEG or PNG", (_, t) => /^....ftyp(heic|heix|hevc|mif1|msf1)/s.test(t)],
+  ["a video. Drop single frames of it as pictures", (_, t) => /^....ftyp/s.test(t) || t.startsWith("\x1aE\xdf\xa3")],
+  ["a TIFF picture. Export it as PNG", (_, t) => /^(II\*\0|MM\0\*)/.test(t)],
+  ["a web page. Save the picture itself from it, or drop a screenshot", (_, t) => /^\s*<(!doctype html|html)/i.test(t)],
+  ["a gzip archive. Unpack it, and drop the pictures from it", (b) => b[0] === 0x1f && b[1] === 0x8b],
+  ["plain text. Paste it into the message itself", (b) => b.length > 3 && b.every(isTextByte)],
 ];
 
 /** Bytes of UTF-8 text: no control characters but tab and line ends. */

@@ -18,7 +18,7 @@ export function Welcome() {
         <p class="demo-note">
           <Icon name="info" />
           <span>
-            You are talking to a <strong>demo of about 10 million parameters</strong>. It was trained to read simple
+            You are talking to a <strong>demo of about 8 million parameters</strong>. It was trained to read simple
             charts, it is not Qwen and it knows nothing else. For real conversations <a href="#/models">get Qwen3-VL</a>
             , once, and keep it in this browser.
           </span>
