@@ -1,5 +1,5 @@
 import type { Plugin } from "vite";
-import { defineConfig } from "vitest/config";
+import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
 
 /** Vite's development server puts styles and its client into the page in ways that the page's own policy forbids. */
 const noPolicyInDevelopment: Plugin = {
@@ -12,6 +12,27 @@ const headers = {
   "Cross-Origin-Opener-Policy": "same-origin",
   "Cross-Origin-Embedder-Policy": "require-corp",
 };
+
+type ProjectConfig = NonNullable<TestProjectInlineConfiguration["test"]>;
+
+const TIMED = ["e2e/bench.test.ts", "e2e/cancel.test.ts", "e2e/screens.test.ts"];
+
+function browserTests(name: string, { exclude = [], ...more }: ProjectConfig): { extends: true; test: ProjectConfig } {
+  return {
+    extends: true,
+    test: {
+      name,
+      include: ["e2e/**/*.test.ts"],
+      exclude: ["e2e/compare_case.test.ts", ...exclude],
+      globalSetup: ["e2e/build_once.ts"],
+      // What a page shows a moment later is waited for, also on a machine that others use.
+      expect: { poll: { timeout: 20_000 } },
+      testTimeout: 120_000,
+      hookTimeout: 120_000,
+      ...more,
+    },
+  };
+}
 
 export default defineConfig({
   // Relative addresses: the build works under any sub-path.
@@ -40,21 +61,10 @@ export default defineConfig({
         extends: true,
         test: { name: "unit", include: ["src/**/*.test.{ts,tsx}", "scripts/**/*.test.ts", "e2e/compare_case.test.ts"] },
       },
-      {
-        extends: true,
-        test: {
-          name: "e2e",
-          include: ["e2e/**/*.test.ts"],
-          exclude: ["e2e/compare_case.test.ts"],
-          globalSetup: ["e2e/build_once.ts"],
-          // Kernels run on a software GPU: one browser at a time.
-          fileParallelism: false,
-          // What a page shows a moment later is waited for, also on a machine that others use.
-          expect: { poll: { timeout: 20_000 } },
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
-        },
-      },
+      // Compiling for a software GPU keeps one processor busy, running on it all of them: two browsers at a time, …
+      browserTests("e2e", { exclude: TIMED, maxWorkers: 2, sequence: { groupOrder: 1 } }),
+      // … but one where the clock or the processor itself is under test.
+      browserTests("timed", { include: TIMED, fileParallelism: false, sequence: { groupOrder: 2 } }),
     ],
   },
 });
