@@ -34,6 +34,20 @@ export function siteHeaders(folder) {
   };
 }
 
+/** The one script that may reach hosts which the page's policy does not name, where a visitor has typed their address (DECISIONS.md, 2026-11-25). */
+const REACHES = /\/worker\/worker_reach-[\w-]+\.js$/;
+
+/**
+ * The policy for one file.
+ * @param {string} path
+ * @param {Record<string, string>} headers
+ */
+function headersOf(path, headers) {
+  const policy = headers["Content-Security-Policy"];
+  if (!policy || !REACHES.test(path)) return headers;
+  return { ...headers, "Content-Security-Policy": policy.replace("connect-src ", "connect-src https: ") };
+}
+
 /**
  * The byte range that a request asks for, or undefined for the whole file, or null when it cannot be satisfied.
  * @param {string | undefined} header
@@ -82,7 +96,7 @@ export async function serve(folders, { port = 0, attempts = 1, onRequest } = {})
     const range = parseRange(request.headers.range, size);
     const etag = `"${size.toString(16)}-${Math.floor(mtimeMs).toString(16)}"`;
     const common = {
-      ...site,
+      ...headersOf(path, site),
       "Content-Type": TYPES[/** @type {keyof typeof TYPES} */ (extname(file))] ?? "application/octet-stream",
       "Cache-Control": "no-cache",
       "Accept-Ranges": "bytes",

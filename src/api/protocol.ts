@@ -21,8 +21,8 @@ export type Capabilities =
 /** Where a checkpoint comes from. */
 export type ModelSource =
   | { kind: "demo" }
-  /** A Hugging Face repository, `owner/name`, optionally at a revision. */
-  | { kind: "hub"; repo: string; revision?: string; token?: string; gguf?: GgufNames }
+  /** A Hugging Face repository, `owner/name`, optionally at a revision; from a mirror where `endpoint` is its base address. */
+  | { kind: "hub"; repo: string; revision?: string; token?: string; endpoint?: string; gguf?: GgufNames }
   /** Any HTTP(S) base that holds a Hugging Face style folder and answers range requests. */
   | { kind: "url"; base: string; gguf?: GgufNames }
   /** A local folder, as picked or dropped. Paths are relative to the folder. */
@@ -48,12 +48,44 @@ export interface ImportPlan {
   /** Bytes of an earlier, interrupted import that need not be read again. */
   bytesAlreadyStored: number;
   quotaFree: number;
-  /** Estimated GPU bytes for weights, and for everything else with a KV cache of `contextLength`. */
-  gpuWeightBytes: number;
-  gpuCacheBytes: number;
-  contextLength: number;
   licence?: string;
+  /** The place, with its revision where it has one. */
+  source: string;
+  /** Weight files that are read, and how many of them are compared with a SHA-256 that the source names. */
+  weightFiles: number;
+  hashedFiles: number;
   warnings: string[];
+}
+
+/** What a visitor would like to do with a model. */
+export interface MemoryWish {
+  contextLength: number;
+  /** Of a LoRA adapter on all matrices of the language model. */
+  rank: number;
+}
+
+/** GPU bytes that a model takes, against what this GPU has given in a test. */
+export interface MemoryVerdict {
+  weights: number;
+  /** The wished context, or the longest below it that this device can bind. */
+  contextLength: number;
+  longestContext: number;
+  cache: number;
+  activations: number;
+  /** Of encoding one picture. */
+  vision: number;
+  /** A training run beside the weights, the short context of its evaluations included. */
+  training: number;
+  /** Largest buffer that this device binds. */
+  largestBuffer: number;
+  /** Bytes that could be had in a test, and whether there is no more; absent when none was made. */
+  measured?: number;
+  isAll?: boolean;
+  /** Absent where the test did not go far enough to tell. */
+  chatFits?: boolean;
+  trainingFits?: boolean;
+  /** The longest context that fits into what was measured. */
+  bestContext?: number;
 }
 
 export interface Progress {
@@ -75,6 +107,10 @@ export interface ModelRecord {
   bytesTotal: number;
   parameters: number;
   licence?: string;
+  /** The published form that it was made from, for a person. */
+  format?: string;
+  /** Weight files that were compared with a SHA-256 that their source names. */
+  verifiedFiles?: number;
   created: number;
   lastUsed: number;
 }
@@ -112,6 +148,8 @@ export interface Sampling {
   presencePenalty: number;
   seed: number;
   maxTokens: number;
+  /** Tokens after which a thinking model's thoughts are ended; 0 or absent for no bound. */
+  thinkingBudget?: number;
   stop: string[];
 }
 
@@ -240,6 +278,8 @@ export interface EngineApi {
 
   listModels(): Promise<ModelRecord[]>;
   planImport(source: ModelSource, scheme: WeightScheme, taskId: string): Promise<ImportPlan>;
+  /** Whether a planned import or a stored model fits this GPU; memory is taken for a moment to see how much there is. */
+  memoryVerdict(id: string, wish: MemoryWish, taskId: string): Promise<MemoryVerdict>;
   importModel(
     source: ModelSource,
     scheme: WeightScheme,
@@ -248,6 +288,17 @@ export interface EngineApi {
   ): Promise<ModelRecord>;
   verifyModel(id: string, taskId: string, onProgress: (progress: Progress) => void): Promise<{ damaged: number[] }>;
   deleteModel(id: string): Promise<void>;
+  renameModel(id: string, name: string): Promise<void>;
+  /**
+   * Writes a complete model in our own form, which another visitor can import as it is: into a folder, or into a zip file as it is made.
+   * Without a target the zip comes back as a Blob, which the browser keeps on disk.
+   */
+  exportModel(
+    id: string,
+    target: FileSystemDirectoryHandle | FileSystemFileHandle | undefined,
+    taskId: string,
+    onProgress: (progress: Progress) => void,
+  ): Promise<Blob | undefined>;
   storageEstimate(): Promise<{ used: number; quota: number; persistent: boolean }>;
 
   loadModel(

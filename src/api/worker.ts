@@ -1,5 +1,14 @@
 import * as Comlink from "comlink";
-import { type Engine, type Finish, type GenerateTimes, StopStrings, verifyModel } from "../engine/index.ts";
+import {
+  type Engine,
+  type Finish,
+  type GenerateOptions,
+  type GenerateTimes,
+  generateWithin,
+  renameModel,
+  StopStrings,
+  verifyModel,
+} from "../engine/index.ts";
 import { isError, TabTuneError } from "../errors.ts";
 import { type DeviceOptions, Gpu } from "../gpu/index.ts";
 import { runCases } from "../kernels/index.ts";
@@ -27,7 +36,9 @@ import {
   saveConversation,
 } from "./worker_conversations.ts";
 import { DebugSide } from "./worker_debug.ts";
+import { memoryVerdict } from "./worker_memory.ts";
 import { deleteModel, importSource, loadStored, models, planOf, progressOf } from "./worker_models.ts";
+import { exportModel } from "./worker_share.ts";
 import { trainMethods } from "./worker_train.ts";
 
 /** How often a lost device is opened again for one answer. */
@@ -236,7 +247,7 @@ class Worker {
       const { engine } = this;
       const { ends } = engine.chat;
       try {
-        const { finish, times } = await engine.session.generate(prompt, generated, {
+        const options: GenerateOptions = {
           settings: {
             ...sampling,
             limit: Math.min(engine.chat.tokenizer.size, engine.config.text.vocabSize),
@@ -249,7 +260,12 @@ class Worker {
             for (const id of ids) if (!ends.includes(id)) show(stops.push(decoder.push(id)));
             return stops.stopped;
           },
-        });
+        };
+        const { thoughtsEnd } = engine.chat;
+        const budget = sampling.thinkingBudget ?? 0;
+        const { finish, times } = await (budget > 0 && thoughtsEnd
+          ? generateWithin(budget, thoughtsEnd, engine.session, prompt, generated, options)
+          : engine.session.generate(prompt, generated, options));
         if (!stops.stopped) show(stops.push(decoder.flush()));
         show(stops.flush());
         const stats = statsOf(times, engine.capacity);
@@ -303,8 +319,11 @@ const worker = new Worker();
 const api: EngineApi & TrainApi = {
   capabilities: () => worker.capabilities(),
   listModels: models,
-  planImport: (source, scheme, taskId) =>
-    worker.task(taskId, async (signal) => planOf(await worker.gpu(), source, scheme, signal)),
+  planImport: (source, scheme, taskId) => worker.task(taskId, (signal) => planOf(source, scheme, signal)),
+  memoryVerdict: (id, wish, taskId) =>
+    worker.task(taskId, (signal) =>
+      worker.exclusively(async () => memoryVerdict(await worker.gpu(), id, wish, signal)),
+    ),
   importModel: (source, scheme, taskId, onProgress) =>
     worker.task(taskId, (signal) => importSource(source, scheme, signal, onProgress)),
   verifyModel: (id, taskId, onProgress) =>
@@ -316,6 +335,9 @@ const api: EngineApi & TrainApi = {
     if (worker.loadedId === id) await worker.exclusively(async () => worker.unload());
     await deleteModel(id);
   },
+  renameModel,
+  exportModel: (id, target, taskId, onProgress) =>
+    worker.task(taskId, (signal) => exportModel(id, target, signal, onProgress)),
   storageEstimate: storageSpace,
   loadModel: (id, options, taskId, onProgress) => worker.load(id, options, taskId, onProgress),
   unloadModel: () => worker.exclusively(async () => worker.unload()),

@@ -5,13 +5,12 @@ import {
   listModels,
   openModel,
   planImport,
-  planMemory,
   readShards,
   tuningKey,
 } from "../engine/index.ts";
-import { BlobFileSet, type Checkpoint, type FileSet, HttpFileSet, openHub } from "../formats/index.ts";
+import { BlobFileSet, type Checkpoint, type FileSet, HttpFileSet, openHub, ZipFileSet } from "../formats/index.ts";
 import type { Gpu } from "../gpu/index.ts";
-import { gpuWeightBytes, parseConfig, weightSlots } from "../models/index.ts";
+import { parseConfig, slotShapes, weightSlots } from "../models/index.ts";
 import type {
   ImportPlan,
   LoadedModel,
@@ -22,7 +21,9 @@ import type {
   WeightScheme,
 } from "./protocol.ts";
 import { getSetting, putSetting } from "./worker_conversations.ts";
+import { rememberPlan } from "./worker_memory.ts";
 import { EncoderPool } from "./worker_pool.ts";
+import { fetchFrom } from "./worker_reaching.ts";
 
 /** Where the embedded demo model lies, next to the app itself. */
 const DEMO = "models/demo/";
@@ -58,31 +59,37 @@ export async function openSource(source: ModelSource, signal: AbortSignal): Prom
       return await openHub(source.repo, {
         ...(source.revision ? { revision: source.revision } : {}),
         ...(source.token ? { token: source.token } : {}),
+        ...(source.endpoint ? { endpoint: source.endpoint, client: { fetch: fetchFrom(source.endpoint) } } : {}),
         signal,
       });
-    case "url":
-      return new HttpFileSet(new URL(source.base, appBase()).href);
+    case "url": {
+      const { href } = new URL(source.base, appBase());
+      return new HttpFileSet(href, { client: { fetch: fetchFrom(href) } });
+    }
     case "files":
-      return new BlobFileSet(source.name, source.files);
+      return await openFiles(source.name, source.files);
   }
+}
+
+/** A folder, or a model that was exported as one zip file. */
+async function openFiles(name: string, files: { path: string; file: Blob }[]): Promise<FileSet> {
+  const [only] = files;
+  if (files.length === 1 && only && /\.zip$/i.test(only.path)) return await ZipFileSet.open(only.path, only.file);
+  return new BlobFileSet(name, files);
 }
 
 async function planJob(source: ModelSource, scheme: WeightScheme, signal: AbortSignal) {
   const files = await openSource(source, signal);
   const slots = (checkpoint: Checkpoint) => weightSlots(parseConfig(checkpoint.config), checkpoint, scheme);
   const more = source.kind === "demo" ? { name: "Demo (charts)" } : source.gguf ? { gguf: source.gguf } : {};
-  return await planImport({ files, scheme, slots, ...more }, signal);
+  const shapes = (config: unknown) => slotShapes(parseConfig(config));
+  return await planImport({ files, scheme, slots, shapes, ...more }, signal);
 }
 
 /** What an import would cost, before any weight is read. */
-export async function planOf(
-  gpu: Gpu,
-  source: ModelSource,
-  scheme: WeightScheme,
-  signal: AbortSignal,
-): Promise<ImportPlan> {
+export async function planOf(source: ModelSource, scheme: WeightScheme, signal: AbortSignal): Promise<ImportPlan> {
   const job = await planJob(source, scheme, signal);
-  const memory = planMemory(gpu, parseConfig(job.manifest.config), {});
+  rememberPlan(job.id, job.manifest.config, job.manifest.slots);
   return {
     id: job.id,
     name: job.manifest.name,
@@ -91,10 +98,10 @@ export async function planOf(
     bytesToStore: job.bytesToStore,
     bytesAlreadyStored: job.bytesAlreadyStored,
     quotaFree: job.quotaFree,
-    gpuWeightBytes: gpuWeightBytes(job.manifest.slots),
-    gpuCacheBytes: memory.cacheBytes + memory.activationBytes + memory.visionBytes,
-    contextLength: memory.capacity,
     ...(job.manifest.licence ? { licence: job.manifest.licence } : {}),
+    source: job.manifest.source,
+    weightFiles: job.weightFiles.length,
+    hashedFiles: job.hashedFiles,
     warnings: job.warnings,
   };
 }
@@ -166,6 +173,7 @@ export async function loadStored(
       presencePenalty: 0,
       seed: 0,
       maxTokens: Math.min(2048, engine.capacity),
+      ...(chat.isThinking ? { thinkingBudget: 0 } : {}),
       stop: [],
     },
     minPixels: chat.processor.minPixels,

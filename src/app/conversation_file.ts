@@ -101,7 +101,9 @@ function readSampling(value: unknown): Sampling | undefined {
   const stop = Array.isArray(value.stop)
     ? value.stop.filter((s): s is string => typeof s === "string" && s !== "")
     : [];
-  return { ...numbers, stop };
+  const { thinkingBudget } = value;
+  const isBudget = typeof thinkingBudget === "number" && Number.isFinite(thinkingBudget);
+  return { ...numbers, ...(isBudget ? { thinkingBudget } : {}), stop };
 }
 
 function toBase64(bytes: Uint8Array): string {

@@ -1,11 +1,11 @@
 import { useState } from "preact/hooks";
-import { cancelTask, modelReady, unloadModel, useDemo, useModel } from "./actions/models.ts";
+import { cancelTask, importModel, modelReady, pauseImport, unloadModel, useDemo, useModel } from "./actions/models.ts";
 import { Notice, ProgressBar } from "./components/controls.tsx";
 import { ModelFacts } from "./components/header.tsx";
 import { ImportCard } from "./components/import_card.tsx";
 import { StoredModel } from "./components/stored_model.tsx";
 import { formatBytes, formatCount, formatDuration } from "./format.ts";
-import { importOrigins, importTask, loadError, loaded, loadTask, models, storage } from "./state.ts";
+import { importOrigins, importTask, loadError, loaded, loadTask, models, pausedImport, storage } from "./state.ts";
 
 /** Choosing, importing, checking and deleting models. */
 export function ModelsScreen() {
@@ -22,15 +22,44 @@ export function ModelsScreen() {
 /** The import that is under way; chatting goes on meanwhile. */
 function Importing() {
   const task = importTask.value;
+  const paused = pausedImport.value;
+  if (!task && paused) {
+    const { plan, source, scheme } = paused;
+    return (
+      <section class="card" aria-labelledby="importing-title">
+        <h2 id="importing-title">{plan.name} is paused</h2>
+        <p class="hint">What is stored is kept and not read again.</p>
+        <div class="row-form">
+          <button type="button" class="primary" onClick={() => void importModel(plan, source, scheme)}>
+            Go on
+          </button>
+          <button
+            type="button"
+            class="quiet"
+            onClick={() => {
+              pausedImport.value = undefined;
+            }}
+          >
+            Not now
+          </button>
+        </div>
+      </section>
+    );
+  }
   if (task?.kind !== "import") return null;
   return (
     <section class="card" aria-labelledby="importing-title">
       <h2 id="importing-title">Importing {task.name}</h2>
       <ProgressBar progress={task.progress} label={`Importing ${task.name}`} />
       <p class="hint">You can go on chatting. If the tab closes, the import goes on later from where it stopped.</p>
-      <button type="button" class="quiet" disabled={task.cancelling ?? false} onClick={() => cancelTask(importTask)}>
-        {task.cancelling ? "Cancelling …" : "Cancel"}
-      </button>
+      <div class="row-form">
+        <button type="button" class="quiet" disabled={task.cancelling ?? false} onClick={pauseImport}>
+          Pause
+        </button>
+        <button type="button" class="quiet" disabled={task.cancelling ?? false} onClick={() => cancelTask(importTask)}>
+          {task.cancelling ? "Cancelling …" : "Cancel"}
+        </button>
+      </div>
     </section>
   );
 }

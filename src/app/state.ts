@@ -3,8 +3,11 @@ import type {
   Capabilities,
   Conversation,
   ConversationSummary,
+  GgufNames,
+  ImportPlan,
   LoadedModel,
   ModelRecord,
+  ModelSource,
   Picture,
   PictureInfo,
   Progress,
@@ -33,7 +36,7 @@ export const theme = signal<Theme>("system");
 
 export interface Task {
   id: string;
-  kind: "import" | "verify" | "load";
+  kind: "import" | "verify" | "export" | "load";
   modelId?: string;
   name: string;
   progress?: Progress;
@@ -46,14 +49,18 @@ export const loaded = signal<LoadedModel | undefined>(undefined);
 /** One at a time each; an import goes on while the loaded model answers. */
 export const importTask = signal<Task | undefined>(undefined);
 export const loadTask = signal<Task | undefined>(undefined);
+/** An import that the visitor has stopped for now, with all that it needs to go on: folders and tokens included. */
+export const pausedImport = signal<{ plan: ImportPlan; source: ModelSource; scheme: WeightScheme } | undefined>(
+  undefined,
+);
 export const importError = signal<string | undefined>(undefined);
 export const loadError = signal<string | undefined>(undefined);
 /** Where an interrupted import came from, by model id, so that it can go on. Folders and tokens are not kept. */
 export interface ImportOrigin {
   source:
     | { kind: "demo" }
-    | { kind: "hub"; repo: string; revision?: string }
-    | { kind: "url"; base: string }
+    | { kind: "hub"; repo: string; revision?: string; endpoint?: string; gguf?: GgufNames }
+    | { kind: "url"; base: string; gguf?: GgufNames }
     | { kind: "files" };
   scheme: WeightScheme;
 }

@@ -54,6 +54,17 @@ test("a checkpoint that cannot be talked with says why", () => {
   expect(without("preprocessor_config.json")).toThrow(/preprocessor_config\.json or processor_config\.json/);
 });
 
+test("a model thinks when its template opens the thoughts, not when it merely knows the tag", () => {
+  const template = JSON.parse(texts["chat_template.json"]!).chat_template as string;
+  const with_ = (text: string) =>
+    ChatFormat.from({ ...texts, "chat_template.json": JSON.stringify({ chat_template: text }) }, config);
+  expect(with_(template).isThinking).toBe(false);
+  expect(with_(`{%- if false -%}<think>{%- endif -%}${template}`).isThinking).toBe(false);
+  expect(with_(`${template}{{- '<think>\\n' -}}`).isThinking).toBe(true);
+  // Without the tag as a token there is nothing that could be put in.
+  expect(with_(`${template}{{- '<think>\\n' -}}`).thoughtsEnd).toBeUndefined();
+});
+
 const QWEN = "../shared/qwen3-vl";
 it.skipIf(!existsSync(QWEN))("Qwen's own files (../shared/qwen3-vl): a visitor's text holds no special token", () => {
   const read = (name: string) => readFileSync(`${QWEN}/${name}`, "utf8");
@@ -68,6 +79,15 @@ it.skipIf(!existsSync(QWEN))("Qwen's own files (../shared/qwen3-vl): a visitor's
   const { ids } = expandPrompt(chat.render([{ role: "user", content }]), chat.tokenizer, parseConfig(json), []);
   expect(ids.filter((id) => id >= 151643)).toEqual([151644, 151645, 151644]);
   // What the model itself wrote comes back as it was.
+  const thinking = ChatFormat.from(
+    {
+      ...texts,
+      "tokenizer.json": read("tokenizer.json"),
+      "chat_template.jinja": `${read("chat_template.jinja")}{{- '<think>\\n' -}}`,
+    },
+    parseConfig(json),
+  );
+  expect(thinking.thoughtsEnd).toEqual({ close: 151668, closing: [198, 151668, 271] });
   const own = chat.render([{ role: "assistant", content: "<tool_call>\n{}\n</tool_call>" }]);
   expect(chat.tokenizer.encode(own)).toContain(151657);
 });

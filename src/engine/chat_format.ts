@@ -19,6 +19,7 @@ import {
   Tokenizer,
 } from "../processor/index.ts";
 import type { Prompt, PromptImage } from "./prompt.ts";
+import type { ThoughtsEnd } from "./thinking.ts";
 
 /** A turn as the chat template takes it; pictures stand where they are in the turn. */
 export interface ChatMessage {
@@ -61,6 +62,7 @@ export class ChatFormat {
   readonly defaults: DefaultSampling;
   /** Ids that end a turn. */
   readonly ends: number[];
+  /** True for a model whose template opens its thoughts, so that an answer begins inside them. */
   readonly isThinking: boolean;
   #config: Qwen3VLConfig;
   #template: string;
@@ -83,12 +85,19 @@ export class ChatFormat {
     const found = ["<|im_end|>", "<|endoftext|>"].map((t) => this.tokenizer.tokenId(t));
     this.ends = [...new Set([...generation.endTokenIds, ...found.filter((id) => id !== undefined)])].slice(0, 8);
     this.defaults = generation.sampling;
-    this.isThinking = this.#template.includes("<think>");
+    this.isThinking = /<think>\s*$/.test(this.render([{ role: "user", content: "Hello" }]));
   }
 
   /** @param texts small files of the checkpoint by path. Throws `BadCheckpoint` when one is missing or broken. */
   static from(texts: Record<string, string>, config: Qwen3VLConfig): ChatFormat {
     return new ChatFormat(texts, config);
+  }
+
+  /** How thoughts are ended for the model; undefined where it has none. */
+  get thoughtsEnd(): ThoughtsEnd | undefined {
+    const close = this.tokenizer.tokenId("</think>");
+    if (!this.isThinking || close === undefined) return undefined;
+    return { close, closing: this.tokenizer.encode("\n</think>\n\n") };
   }
 
   streamDecoder(): StreamDecoder {

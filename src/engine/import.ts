@@ -1,16 +1,32 @@
-import { TabTuneError, throwIfCancelled } from "../errors.ts";
+import { isError, TabTuneError, throwIfCancelled } from "../errors.ts";
 import {
   type Checkpoint,
   type FileSet,
+  type HashState,
   MANIFEST_VERSION,
+  MergedFiles,
   type ModelManifest,
   openCheckpoint,
   rowFormat,
   sha256Hex,
+  VerifiedFiles,
 } from "../formats/index.ts";
-import { deleteShards, getShard, listShards, putRecord, putShard, storageSpace, withLock } from "../storage/index.ts";
-import { findManifest, storeManifest, wrongWith } from "./import_models.ts";
-import { checkSlots, planShards } from "./import_plan.ts";
+import {
+  deleteRecord,
+  deleteShards,
+  getRecord,
+  getShard,
+  listShards,
+  putRecord,
+  putShard,
+  storageSpace,
+  withLock,
+} from "../storage/index.ts";
+import { hashOf, modelId } from "./import_id.ts";
+import { Meter } from "./import_meter.ts";
+import { findManifest, removeModel, storeManifest, wrongWith } from "./import_models.ts";
+import { isPacked, openPacked } from "./import_packed.ts";
+import { checkSlots, inFileOrder, planShards } from "./import_plan.ts";
 import { inlineEncoder, produceShard, type RowEncoder } from "./import_shard.ts";
 import type { ImportJob, ImportProgress, ImportRequest } from "./import_types.ts";
 
@@ -40,13 +56,16 @@ export interface ImportOptions {
  */
 export async function planImport(request: ImportRequest, signal?: AbortSignal): Promise<ImportJob> {
   const { scheme } = request;
-  const checkpoint = await openCheckpoint(request.files, signal, request.gguf);
+  const merged = new MergedFiles(request.files);
+  const verified = new VerifiedFiles(merged);
+  if (await isPacked(verified, signal)) return await jobOf(request, await openPacked(request, verified, signal));
+  const checkpoint = await openCheckpoint(verified, signal, request.gguf);
   // Of GGUF files, with the small files that their metadata makes.
   const { files } = checkpoint;
-  const slots = request.slots(checkpoint);
+  const slots = inFileOrder(request.slots(checkpoint), checkpoint);
   const warnings = [...(checkpoint.notes ?? []), ...checkSlots(slots, checkpoint)];
   const shards = planShards(slots, request.shardBytes ?? SHARD_BYTES);
-  const id = (await hashOf([files.identity, scheme])).slice(0, 16);
+  const id = await modelId(files.identity, scheme);
   const texts = await readTexts(files, signal);
   const licence = files.licence ?? (await readLicence(files, signal));
   const manifest: ModelManifest = {
@@ -56,6 +75,7 @@ export async function planImport(request: ImportRequest, signal?: AbortSignal): 
     source: files.describe(),
     sourceFingerprint: await hashOf([MANIFEST_VERSION, checkpoint.fingerprint, slots, shards]),
     ...(licence === undefined ? {} : { licence }),
+    format: formatOf(checkpoint),
     config: checkpoint.config,
     texts,
     scheme,
@@ -68,21 +88,57 @@ export async function planImport(request: ImportRequest, signal?: AbortSignal): 
     created: Date.now(),
     lastUsed: Date.now(),
   };
-  const existing = await lookAt(manifest);
-  const stored = existing === "none" || existing === "changed" ? [] : await listShards(id);
-  const space = await storageSpace();
-  return {
-    id,
+  const tensors = [...checkpoint.tensors.values()];
+  const job = await jobOf(request, {
     manifest,
     checkpoint,
+    make: (index, encoder, onBytes, shardSignal) =>
+      produceShard(shards[index]!, slots, checkpoint, encoder, onBytes, shardSignal),
+    files: verified,
+    weightFiles: [...new Set(tensors.map(({ file }) => file))],
+    warnings,
+  });
+  // A repair reads a few rows here and there: their neighbours are not wanted.
+  if (job.existing !== "complete") {
+    merged.expect(tensors.map(({ file, offset, bytes }) => ({ path: file, offset, bytes })));
+  }
+  return job;
+}
+
+/** What there is of an import already, and what is missing. */
+async function jobOf(
+  request: ImportRequest,
+  source: Pick<ImportJob, "manifest" | "checkpoint" | "make" | "files" | "weightFiles" | "warnings">,
+): Promise<ImportJob> {
+  const { manifest, files, weightFiles } = source;
+  const existing = await lookAt(manifest);
+  const stored = existing === "partial" || existing === "complete" ? await listShards(manifest.id) : [];
+  const space = await storageSpace();
+  const listing = (await files.list()) ?? [];
+  return {
+    ...source,
+    id: manifest.id,
+    hashedFiles: listing.filter(({ path, sha256 }) => sha256 && weightFiles.includes(path)).length,
     existing,
     restart: request.restart ?? false,
     bytesToRead: manifest.bytesSource,
     bytesToStore: manifest.bytesTotal,
     bytesAlreadyStored: stored.reduce((sum, shard) => sum + shard.bytes, 0),
     quotaFree: space.quota - space.used,
-    warnings,
   };
+}
+
+/** The form of a checkpoint in a few words: its container and how most of its weights are stored. */
+function formatOf({ tensors }: Checkpoint): string {
+  const bytes = new Map<string, number>();
+  let container = "";
+  for (const { format, dtype, file, bytes: own } of tensors.values()) {
+    container = /\.(\w+)$/.exec(file)?.[1] ?? container;
+    const word = format ?? dtype;
+    bytes.set(word, (bytes.get(word) ?? 0) + own);
+  }
+  const words = [...bytes].sort((a, b) => b[1] - a[1]).slice(0, 2);
+  return `${container}, ${words.map(([word]) => word).join(" and ")}`;
 }
 
 /** Bytes of all rows as they are read. */
@@ -91,10 +147,6 @@ function sourceBytes(slots: ModelManifest["slots"], checkpoint: Checkpoint): num
   return sources.reduce((sum, { tensor, rows, cols }) => {
     return sum + rows * rowFormat(checkpoint.tensors.get(tensor)!.dtype)!.rowBytes(cols);
   }, 0);
-}
-
-async function hashOf(value: unknown): Promise<string> {
-  return await sha256Hex(new TextEncoder().encode(JSON.stringify(value)));
 }
 
 async function readTexts(files: FileSet, signal?: AbortSignal): Promise<Record<string, string>> {
@@ -111,18 +163,28 @@ async function readTexts(files: FileSet, signal?: AbortSignal): Promise<Record<s
   return texts;
 }
 
-/** The `license:` line at the top of a model card. */
+/** The licence that a model card names at its top, or that a licence's text begins with. */
 async function readLicence(files: FileSet, signal?: AbortSignal): Promise<string | undefined> {
   // Only where files are listed: a guess would cost a request.
-  if (!(await files.list(signal))?.some(({ path, size }) => path === "README.md" && size < 1 << 20)) return undefined;
-  const head = /^---\r?\n([\s\S]*?)\r?\n---/.exec(await files.text("README.md", signal));
-  return /^license:\s*["']?([\w.+-]+)/m.exec(head?.[1] ?? "")?.[1];
+  const small = ((await files.list(signal)) ?? []).filter(({ size }) => size < 1 << 20);
+  if (small.some(({ path }) => path === "README.md")) {
+    const head = /^---\r?\n([\s\S]*?)\r?\n---/.exec(await files.text("README.md", signal))?.[1] ?? "";
+    const field = (name: string) => new RegExp(`^${name}:\\s*["']?([\\w.+ -]*\\w)`, "m").exec(head)?.[1];
+    const licence = field("license");
+    if (licence !== undefined) return licence === "other" ? (field("license_name") ?? licence) : licence;
+  }
+  const own = small.find(({ path }) => /^licen[cs]e(\.(txt|md))?$/i.test(path));
+  if (!own) return undefined;
+  const text = await files.text(own.path, signal);
+  if (/Apache License\s+Version 2\.0/.test(text)) return "apache-2.0";
+  return /\S.*/.exec(text)?.[0].trim().slice(0, 80);
 }
 
 async function lookAt(manifest: ModelManifest): Promise<ImportJob["existing"]> {
   const found = await findManifest(manifest.id);
   if (!found) return "none";
-  if (found.version !== MANIFEST_VERSION || found.sourceFingerprint !== manifest.sourceFingerprint) return "changed";
+  if (found.version !== MANIFEST_VERSION) return "outdated";
+  if (found.sourceFingerprint !== manifest.sourceFingerprint) return "changed";
   return found.state === "complete" ? "complete" : "partial";
 }
 
@@ -145,22 +207,47 @@ async function importLocked(job: ImportJob, options: ImportOptions): Promise<Mod
       `${job.manifest.source} has changed since ${job.manifest.name} was imported from it. Delete that model and import it again, or keep what you have.`,
     );
   }
-  const stored = existing === "changed" ? [] : await listShards(job.id);
+  const isOther = existing === "changed" || existing === "outdated";
+  const stored = isOther ? [] : await listShards(job.id);
   await checkSpace(job, stored);
   throwIfCancelled(signal);
   let manifest = { ...job.manifest, shards: job.manifest.shards.map((shard) => ({ ...shard })) };
   if (existing === "complete") manifest = { ...manifest, ...(await findManifest(job.id)), texts: manifest.texts };
   else {
-    if (existing === "changed") await deleteShards(job.id);
+    if (isOther) await deleteShards(job.id);
     await putRecord("model-texts", job.id, manifest.texts);
     await storeManifest(manifest);
   }
   const meter = new Meter(manifest, options.onProgress);
   const done = await checkStored(manifest, stored, meter, signal);
-  await makeMissing(manifest, job.checkpoint, done, meter, options);
-  manifest = { ...manifest, state: "complete", lastUsed: Date.now() };
+  // Repairs are compared with the shards' own hashes.
+  const { encoder = inlineEncoder } = options;
+  const hash = (state: HashState | undefined, bytes: Uint8Array<ArrayBuffer>) => encoder.hash(state, bytes);
+  const saved = existing === "partial" ? await getRecord("import-hashes", job.id) : undefined;
+  const files = existing === "complete" ? [] : job.weightFiles;
+  const compared = await job.files.start(files, hash, saved as Record<string, HashState> | undefined);
+  try {
+    await makeMissing(manifest, job, done, meter, options);
+    if (compared.length > 0) await compareFiles(job, meter, signal);
+  } finally {
+    job.files.stop();
+  }
+  const verified = compared.length > 0 ? { verifiedFiles: compared.length } : {};
+  manifest = { ...manifest, ...verified, state: "complete", lastUsed: Date.now() };
   await storeManifest(manifest);
+  await deleteRecord("import-hashes", job.id);
   return manifest;
+}
+
+/** Compares whole files with the hashes that their source names. Where one differs, nothing of the import is kept. */
+async function compareFiles(job: ImportJob, meter: Meter, signal: AbortSignal | undefined): Promise<void> {
+  meter.comparing();
+  try {
+    await job.files.finish(signal);
+  } catch (error) {
+    if (isError(error, "BadCheckpoint")) await removeModel(job.id);
+    throw error;
+  }
 }
 
 async function checkSpace(job: ImportJob, stored: { bytes: number }[]): Promise<void> {
@@ -202,7 +289,7 @@ async function checkStored(
 
 async function makeMissing(
   manifest: ModelManifest,
-  checkpoint: Checkpoint,
+  { make, files }: ImportJob,
   done: Set<number>,
   meter: Meter,
   options: ImportOptions,
@@ -211,13 +298,15 @@ async function makeMissing(
   let writing: Promise<void> | undefined;
   meter.start(done);
   try {
-    for (const [index, shard] of manifest.shards.entries()) {
+    for (const index of manifest.shards.keys()) {
       if (done.has(index)) continue;
       throwIfCancelled(signal);
-      const bytes = await produceShard(shard, manifest.slots, checkpoint, encoder, (n) => meter.read(n), signal);
+      const bytes = await make(index, encoder, (n) => meter.read(n), signal);
       // While this one is hashed and written, the next is read: two shards in memory, never more.
       await writing;
-      writing = store(manifest, index, bytes, meter);
+      // Between two shards everything that has been read belongs to those made so far: what an interrupted hash may go on from.
+      const hashes = await files.settle(signal);
+      writing = store(manifest, index, bytes, hashes, meter);
       writing.catch(() => undefined);
     }
   } finally {
@@ -225,7 +314,13 @@ async function makeMissing(
   }
 }
 
-async function store(manifest: ModelManifest, index: number, bytes: Uint8Array<ArrayBuffer>, meter: Meter) {
+async function store(
+  manifest: ModelManifest,
+  index: number,
+  bytes: Uint8Array<ArrayBuffer>,
+  hashes: Record<string, HashState>,
+  meter: Meter,
+): Promise<void> {
   const shard = manifest.shards[index]!;
   const sha256 = await sha256Hex(bytes);
   if (shard.sha256 && shard.sha256 !== sha256) {
@@ -235,65 +330,7 @@ async function store(manifest: ModelManifest, index: number, bytes: Uint8Array<A
     );
   }
   await putShard(manifest.id, { index, bytes: bytes.length, sha256 }, bytes);
+  if (Object.keys(hashes).length > 0) await putRecord("import-hashes", manifest.id, hashes);
   shard.sha256 = sha256;
   meter.stored();
-}
-
-/** Counts what has been read and tells the caller, with the speed over the last ten seconds. */
-class Meter {
-  private readonly manifest: ModelManifest;
-  private readonly report: ((progress: ImportProgress) => void) | undefined;
-  private bytesDone = 0;
-  private shard = 0;
-  private samples: { time: number; bytes: number }[] = [];
-
-  constructor(manifest: ModelManifest, report: ((progress: ImportProgress) => void) | undefined) {
-    this.manifest = manifest;
-    this.report = report;
-  }
-
-  found(checked: number, stored: number): void {
-    const bytesTotal = this.manifest.bytesSource;
-    const share = stored / this.manifest.shards.length;
-    this.tell("Checking what is stored", bytesTotal * share * (checked / stored), checked);
-  }
-
-  start(done: Set<number>): void {
-    const share =
-      [...done].reduce((sum, index) => sum + this.manifest.shards[index]!.bytes, 0) / this.manifest.bytesTotal;
-    this.bytesDone = Math.round(this.manifest.bytesSource * share);
-    this.shard = done.size;
-    this.samples = [{ time: performance.now(), bytes: this.bytesDone }];
-    this.tell("Reading and storing", this.bytesDone, this.shard);
-  }
-
-  read(bytes: number): void {
-    this.bytesDone = Math.min(this.bytesDone + bytes, this.manifest.bytesSource);
-    this.samples.push({ time: performance.now(), bytes: this.bytesDone });
-    while (this.samples.length > 2 && this.samples.at(-1)!.time - this.samples[0]!.time > 10_000) this.samples.shift();
-    this.tell("Reading and storing", this.bytesDone, this.shard);
-  }
-
-  stored(): void {
-    this.shard++;
-    this.tell("Reading and storing", this.bytesDone, this.shard);
-  }
-
-  private tell(phase: ImportProgress["phase"], bytesDone: number, shard: number): void {
-    const first = this.samples[0];
-    const last = this.samples.at(-1);
-    const milliseconds = first && last ? last.time - first.time : 0;
-    const bytesPerSecond = first && last && milliseconds > 0 ? ((last.bytes - first.bytes) / milliseconds) * 1000 : 0;
-    const bytesTotal = this.manifest.bytesSource;
-    const secondsLeft = bytesPerSecond > 0 ? (bytesTotal - bytesDone) / bytesPerSecond : Number.POSITIVE_INFINITY;
-    this.report?.({
-      phase,
-      bytesDone,
-      bytesTotal,
-      shard,
-      shards: this.manifest.shards.length,
-      bytesPerSecond,
-      secondsLeft,
-    });
-  }
 }

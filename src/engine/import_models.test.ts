@@ -155,7 +155,7 @@ test.skipIf(!existsSync(reference))(
       const planes = assemble(manifest, shards);
       for (const [i, slot] of manifest.slots.entries()) {
         const found = dequantizeRows(slot.scheme, planes[i] as never, slot.rows, slot.cols);
-        const raw = await job.checkpoint.readRows(slot.name, 0, job.checkpoint.tensors.get(slot.name)!.shape[0]!);
+        const raw = await job.checkpoint!.readRows(slot.name, 0, job.checkpoint!.tensors.get(slot.name)!.shape[0]!);
         const expected = new Float32Array(Uint32Array.from(new Uint16Array(raw.buffer), (u) => u << 16).buffer);
         if (slot.scheme !== "q4a32") expect(found).toEqual(expected);
         else {

@@ -131,23 +131,44 @@ export async function listModels(): Promise<StoredModel[]> {
   const models: StoredModel[] = [];
   for (const manifest of (await listManifests()).filter(isManifest)) {
     const shards = await listShards(manifest.id);
-    const { id, name, source, scheme, state, bytesTotal, parameters, licence, created, lastUsed } = manifest;
+    const { id, name, source, scheme, state, bytesTotal, parameters, created, lastUsed } = manifest;
+    const { licence, format, verifiedFiles } = manifest;
     const bytesStored = shards.reduce((sum, shard) => sum + shard.bytes, 0);
     models.push({
       ...{ id, name, source, scheme, state, bytesStored, bytesTotal, parameters, created, lastUsed },
       ...(licence === undefined ? {} : { licence }),
+      ...(format === undefined ? {} : { format }),
+      ...(verifiedFiles === undefined ? {} : { verifiedFiles }),
     });
   }
   return models.sort((a, b) => b.lastUsed - a.lastUsed);
 }
 
+/** Longest name of a model. */
+const MAX_NAME = 120;
+
+/** Gives a model another name. Throws `NotFound`, or `BadInput` for an empty one. */
+export async function renameModel(id: string, name: string): Promise<void> {
+  const manifest = await findManifest(id);
+  if (!manifest) throw new TabTuneError("NotFound", `There is no imported model ${id}.`);
+  const clean = name.trim().slice(0, MAX_NAME);
+  if (clean === "") throw new TabTuneError("BadInput", "Expected a name, found nothing. Type at least one letter.");
+  await storeManifest({ ...manifest, name: clean });
+}
+
 /** Removes a model and all its shards. Throws `Busy` while it is being imported. */
 export async function deleteModel(id: string): Promise<void> {
-  await withLock(`tabtune-model-${id}`, "This model is being imported. Cancel the import first.", async () => {
-    await deleteManifest(id);
-    await deleteShards(id);
-    await deleteRecord("model-texts", id);
-  });
+  await withLock(`tabtune-model-${id}`, "This model is being imported. Cancel the import first.", () =>
+    removeModel(id),
+  );
+}
+
+/** The same for a caller that holds the model's lock. */
+export async function removeModel(id: string): Promise<void> {
+  await deleteManifest(id);
+  await deleteShards(id);
+  await deleteRecord("model-texts", id);
+  await deleteRecord("import-hashes", id);
 }
 
 /** A tab closed while deleting can leave shards that no manifest points to. */

@@ -39,14 +39,16 @@ test("a shard is the same made alone, in any order, and by an encoder that works
   const stored = await storedBytes(manifest);
   const job = await planImport(request());
   for (const index of [...manifest.shards.keys()].reverse()) {
-    const encoder = { parallel: 3, encode: inlineEncoder.encode };
+    const encoder = { ...inlineEncoder, parallel: 3 };
     const shard = manifest.shards[index]!;
-    expect(await produceShard(shard, slots, job.checkpoint, encoder, () => undefined)).toEqual(stored[index]);
+    expect(await produceShard(shard, job.manifest.slots, job.checkpoint!, encoder, () => undefined)).toEqual(
+      stored[index],
+    );
   }
 });
 
 test("reads are as long as allowed and no longer", async () => {
-  const { checkpoint } = await planImport(request());
+  const checkpoint = (await planImport(request())).checkpoint!;
   const [whole] = planShards(slots, 1 << 20);
   const reads = shardPieces(whole!, slots, checkpoint, 400);
   // Two rows of 192 bytes at a time from q, k and v, the norm, eight conv rows of 48 bytes, the column.

@@ -57,6 +57,22 @@ function checkTensor(checkpoint: Checkpoint, name: string, rows: number, cols: n
   return tensor;
 }
 
+/**
+ * The slots in the order in which their weights lie in the files: a file is then read nearly from front to back, which its hash
+ * needs. A slot is where its longest source is.
+ */
+export function inFileOrder(slots: readonly WeightSlot[], checkpoint: Checkpoint): WeightSlot[] {
+  const place = ({ sources }: WeightSlot) => {
+    const tensors = sources.flatMap(({ tensor }) => checkpoint.tensors.get(tensor) ?? []);
+    return tensors.reduce((a, b) => (b.bytes > a.bytes ? b : a), tensors[0] ?? { file: "", offset: 0, bytes: 0 });
+  };
+  const places = new Map(slots.map((slot) => [slot, place(slot)]));
+  return [...slots].sort((a, b) => {
+    const [p, q] = [places.get(a)!, places.get(b)!];
+    return p.file < q.file ? -1 : p.file > q.file ? 1 : p.offset - q.offset;
+  });
+}
+
 /** Cuts the slots into chunks of whole rows and packs these, in order, into shards of at most `shardBytes`. Hashes stay empty. */
 export function planShards(slots: WeightSlot[], shardBytes: number): ShardRecord[] {
   const shards: ShardRecord[] = [];

@@ -4,6 +4,8 @@ import {
   type EncodedRows,
   type EncodeJob,
   encodeRows,
+  type HashState,
+  hashOnward,
   rowLayout,
   type ShardRecord,
   type WeightSlot,
@@ -23,6 +25,8 @@ export interface RowEncoder {
   readonly parallel: number;
   /** The job's bytes are its own to hand over. */
   encode(job: EncodeJob, signal?: AbortSignal): Promise<EncodedRows>;
+  /** A SHA-256 after more bytes, which are its own to hand over. */
+  hash(state: HashState | undefined, bytes: Uint8Array<ArrayBuffer>): Promise<HashState>;
 }
 
 /** Encodes in this worker; before each job the event loop gets a turn, so that cancel and network are served. */
@@ -33,6 +37,7 @@ export const inlineEncoder: RowEncoder = {
     throwIfCancelled(signal);
     return encodeRows(job);
   },
+  hash: async (state, bytes) => hashOnward(state, bytes),
 };
 
 /**

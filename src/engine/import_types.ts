@@ -1,4 +1,13 @@
-import type { Checkpoint, FileSet, GgufChoice, ModelManifest, ShardChunk, WeightSlot } from "../formats/index.ts";
+import type {
+  Checkpoint,
+  FileSet,
+  GgufChoice,
+  ModelManifest,
+  ShardChunk,
+  VerifiedFiles,
+  WeightSlot,
+} from "../formats/index.ts";
+import type { RowEncoder } from "./import_shard.ts";
 
 /** What to import and how. */
 export interface ImportRequest {
@@ -9,6 +18,8 @@ export interface ImportRequest {
   slots: (checkpoint: Checkpoint) => WeightSlot[];
   /** Which of several GGUF files to take. */
   gguf?: GgufChoice;
+  /** [rows, cols] of every slot that a model of this config has: what a folder in our own form is compared with. */
+  shapes?: (config: unknown) => ReadonlyMap<string, readonly [number, number]>;
   /** Shown in lists; the file set's name when absent. */
   name?: string;
   /** Throw away what an earlier import of this source left when the source has changed since. */
@@ -22,9 +33,25 @@ export interface ImportJob {
   id: string;
   /** The manifest as it will be, with state "importing" and the hashes of shards not yet made left empty. */
   manifest: ModelManifest;
-  checkpoint: Checkpoint;
-  /** What storage already holds: nothing, a part of this very import, all of it, or an import of older files. */
-  existing: "none" | "partial" | "complete" | "changed";
+  /** Absent where the source is in our own form. */
+  checkpoint?: Checkpoint;
+  /** Makes the bytes of one shard, whatever else exists. `onBytes` counts what has been read of the source. */
+  make: (
+    index: number,
+    encoder: RowEncoder,
+    onBytes: (bytes: number) => void,
+    signal?: AbortSignal,
+  ) => Promise<Uint8Array<ArrayBuffer>>;
+  /** The source's files, through which all of its weights are read. */
+  files: VerifiedFiles;
+  /** Weight files that will be read, and how many of them the source names a SHA-256 for. */
+  weightFiles: string[];
+  hashedFiles: number;
+  /**
+   * What storage already holds: nothing, a part of this very import, all of it, an import of other files, or one that another
+   * version of this page has made.
+   */
+  existing: "none" | "partial" | "complete" | "changed" | "outdated";
   bytesToRead: number;
   bytesToStore: number;
   bytesAlreadyStored: number;
@@ -36,7 +63,7 @@ export interface ImportJob {
 }
 
 export interface ImportProgress {
-  phase: "Checking what is stored" | "Reading and storing";
+  phase: "Checking what is stored" | "Reading and storing" | "Comparing the files' checksums";
   /** Bytes of the source. */
   bytesDone: number;
   bytesTotal: number;
@@ -66,6 +93,10 @@ export interface StoredModel {
   bytesTotal: number;
   parameters: number;
   licence?: string;
+  /** What it was made from, for a person. */
+  format?: string;
+  /** Weight files that were compared with a SHA-256 of their source. */
+  verifiedFiles?: number;
   created: number;
   lastUsed: number;
 }

@@ -1,8 +1,19 @@
 export { Engine } from "./engine.ts";
+export { exportFiles } from "./export_model.ts";
 export { importModel, planImport } from "./import.ts";
-export { deleteModel, listModels, openModel, readShards, verifyModel } from "./import_models.ts";
-export { type MemoryPlan, planMemory } from "./memory.ts";
+export {
+  deleteModel,
+  findManifest,
+  listModels,
+  openModel,
+  readShards,
+  renameModel,
+  verifyModel,
+} from "./import_models.ts";
+export { measureRoom, type Room } from "./measure_room.ts";
+export { longestContext, type MemoryPlan, planMemory } from "./memory.ts";
 export { promptChunks } from "./prompt.ts";
-export { type Finish, type GenerateTimes, Session } from "./session.ts";
+export { type Finish, type GenerateOptions, type GenerateTimes, Session } from "./session.ts";
 export { StopStrings } from "./stop_strings.ts";
+export { generateWithin } from "./thinking.ts";
 export { tune, tuningKey } from "./tune.ts";

@@ -21,7 +21,7 @@ export class BlobFileSet implements FileSet {
     }
     this.name = name || root.replace(/\/$/, "") || "folder";
     // Many folders are called "model": the size of the weights tells them apart.
-    const weights = [...this.files].filter(([path]) => /\.(safetensors|gguf)$/i.test(path));
+    const weights = [...this.files].filter(([path]) => /\.(safetensors|gguf|bin)$/i.test(path));
     this.identity = `files:${this.name}:${weights.reduce((sum, [, file]) => sum + file.size, 0)}`;
   }
 
@@ -89,10 +89,10 @@ function clean(path: string): string {
   return path.replaceAll("\\", "/").replace(/^(\.?\/)+/, "");
 }
 
-/** The shallowest folder that holds a config.json, as a prefix with its slash; empty when there is none. */
+/** The shallowest folder that holds a config.json or a tabtune.json, as a prefix with its slash; empty when there is none. */
 function findRoot(paths: string[]): string {
   const depth = (path: string) => path.split("/").length;
-  const configs = paths.filter((path) => path === "config.json" || path.endsWith("/config.json"));
+  const configs = paths.filter((path) => /(^|\/)(config|tabtune)\.json$/.test(path));
   configs.sort((a, b) => depth(a) - depth(b) || (a < b ? -1 : 1));
-  return configs[0]?.slice(0, -"config.json".length) ?? "";
+  return configs[0]?.replace(/[^/]*$/, "") ?? "";
 }

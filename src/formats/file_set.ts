@@ -2,6 +2,10 @@
 export interface FileEntry {
   path: string;
   size: number;
+  /** SHA-256 of the whole file in lower-case hex, where the place tells it. */
+  sha256?: string;
+  /** Git's name of a small file that has no SHA-256: SHA-1 of "blob", its length and its bytes. */
+  gitSha1?: string;
 }
 
 /**

@@ -297,29 +297,46 @@ test.each(["", "Qwen", "a/b/c/d", "https://example.org/a/b", "../b", "a/.."])("%
   expect(() => parseHubRepo(text)).toThrow(/Expected a repository/);
 });
 
-test("a repository is pinned to its commit, with listing, licence and token", async () => {
+test("a list of files that goes on at another host is not followed: the token would go with it", async () => {
   const sha = "0123456789abcdef0123456789abcdef01234567";
-  const { base, requests } = await serve((request, response, count) => {
-    if (!request.url!.startsWith("/api/")) return good(request, response, count);
-    const siblings = [
-      { rfilename: "w.bin", size: data.length },
-      { rfilename: "sub/x.json", size: 3 },
-    ];
-    response.end(JSON.stringify({ sha, siblings, cardData: { license: "apache-2.0" } }));
+  const { base } = await serve((request, response) => {
+    if (request.url!.includes("/revision/")) return void response.end(JSON.stringify({ sha }));
+    response.writeHead(200, { link: '<https://other.example/next>; rel="next"' }).end("[]");
   });
-  const files = await openHub("a/b", { endpoint: base.slice(0, -1), token: "secret", client });
-  expect(files.licence).toBe("apache-2.0");
-  expect(files.identity).toBe("hub:a/b@main");
-  expect(files.describe()).toContain("0123456789ab");
-  expect(await files.list()).toHaveLength(2);
-  expect(await files.has("other.json")).toBe(false);
-  expect(await files.read("w.bin", 300_000, 3)).toEqual(data.slice(300_000, 300_003));
-  expect(requests.map((request) => request.url)).toEqual([
-    "/api/models/a/b/revision/main?blobs=true",
-    `/a/b/resolve/${sha}/w.bin`,
-    `/a/b/resolve/${sha}/w.bin`,
-  ]);
-  for (const request of requests) expect(request.headers.authorization).toBe("Bearer secret");
+  const error = await failure(openHub("a/b", { endpoint: base, token: "secret", client }));
+  expect(error.message).toMatch(/goes on at another host \(other\.example\)/);
+});
+
+test.each([
+  ["no commit", "{}", /expected the commit of “main”, found undefined/],
+  ["no JSON", "<html>", /is not JSON/],
+])("an address that answers with %s is not a Hub", async (_, body, message) => {
+  const { base } = await serve((_, response) => void response.end(body));
+  expect((await failure(openHub("a/b", { endpoint: base, client }))).message).toMatch(message);
+});
+
+test("a version that changes between two ranges is noticed by its ETag, also at the same size", async () => {
+  const { base } = await serve((request, response, count) => {
+    const { first, last } = rangeOf(request)!;
+    const headers = { "content-range": `bytes ${first}-${last}/${data.length}`, etag: count < 3 ? '"a"' : '"b"' };
+    response.writeHead(206, headers).end(data.subarray(first, last + 1));
+  });
+  const files = open(base);
+  expect(await files.read("w.bin", 300_000, 10)).toEqual(data.slice(300_000, 300_010));
+  expect((await failure(files.read("w.bin", 300_000, 10))).message).toMatch(/replaced.*ETag a, now b/);
+});
+
+test("a waiting time may be a date; more than five minutes is not waited", async () => {
+  waits.length = 0;
+  const { base } = await serve((request, response, count) => {
+    if (count === 1) response.writeHead(429, { "retry-after": new Date(Date.now() + 60_000).toUTCString() }).end();
+    else if (count === 2) response.writeHead(503, { "retry-after": "86400" }).end();
+    else good(request, response, count);
+  });
+  expect(await open(base).size("w.bin")).toBe(data.length);
+  expect(waits[0]).toBeGreaterThan(55_000);
+  expect(waits[0]).toBeLessThanOrEqual(60_000);
+  expect(waits[1]).toBe(300_000);
 });
 
 test("an unknown repository or revision is NotFound", async () => {

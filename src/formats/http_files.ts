@@ -22,6 +22,8 @@ export interface HttpOptions {
 
 interface KnownFile {
   size: number;
+  /** Its version as the server calls it; not kept where a hash tells versions apart, since mirrors of one file may call it differently. */
+  tag: string | undefined;
   /** The first bytes, or the whole file where the server ignores ranges. */
   head: Uint8Array<ArrayBuffer>;
 }
@@ -80,7 +82,11 @@ export class HttpFileSet implements FileSet {
     if (offset + length <= file.head.length) return file.head.slice(offset, offset + length);
     const answer = await fetchRange(this.client, this.url(path), offset, length, 0, signal);
     if (answer.kind === "part" && answer.bytes.length === length && (answer.total ?? file.size) === file.size) {
-      return answer.bytes;
+      if (file.tag === undefined || (answer.tag ?? file.tag) === file.tag) return answer.bytes;
+      throw new TabTuneError(
+        "Network",
+        `${path}: the file was replaced on the server while it was read (ETag ${file.tag}, now ${answer.tag}). Start again.`,
+      );
     }
     throw new TabTuneError(
       "Network",
@@ -96,8 +102,10 @@ export class HttpFileSet implements FileSet {
         `${path}: expected a text of at most ${MAX_TEXT_BYTES} bytes, found ${size}.`,
       );
     }
-    const bytes = head.length === size ? head : await fetchWhole(this.client, this.url(path), MAX_TEXT_BYTES, signal);
+    const whole = head.length === size;
+    const bytes = whole ? head : (await fetchWhole(this.client, this.url(path), MAX_TEXT_BYTES, signal)).bytes;
     if (!bytes) throw this.missing(path);
+    await checkWhole(path, bytes, this.listing?.get(path));
     return new TextDecoder().decode(bytes);
   }
 
@@ -131,21 +139,51 @@ export class HttpFileSet implements FileSet {
     const url = this.url(path);
     const answer = await fetchRange(this.client, url, 0, FIRST_BYTES, MAX_WHOLE_BYTES, signal);
     if (answer.kind === "missing") return undefined;
-    if (answer.kind === "beyond") return { size: 0, head: new Uint8Array(0) };
+    const listed = this.listing?.get(path);
+    if (answer.kind === "beyond") return { size: 0, head: new Uint8Array(0), tag: undefined };
     if (answer.kind === "part") {
-      const size = answer.total ?? this.listing?.get(path)?.size;
-      if (size !== undefined) return { size, head: answer.bytes };
+      const size = answer.total ?? listed?.size;
+      if (size !== undefined && listed && size !== listed.size) {
+        throw new TabTuneError(
+          "Network",
+          `${path}: the list of files says ${listed.size} bytes, the server has ${size}. Start again; if that stays, the source is damaged.`,
+        );
+      }
+      if (size !== undefined) return { size, head: answer.bytes, tag: listed?.sha256 ? undefined : answer.tag };
       throw new TabTuneError(
         "Network",
         `${url}: the server hides Content-Range from this page. It must send "Access-Control-Expose-Headers: Content-Range".`,
       );
     }
-    if (answer.bytes) return { size: answer.bytes.length, head: answer.bytes };
+    if (answer.bytes) return { size: answer.bytes.length, head: answer.bytes, tag: undefined };
     throw new TabTuneError(
       "Network",
       `${url}: the server ignores range requests and the file has ${answer.length} bytes. Use a server that answers them (status 206), or import a local folder.`,
     );
   }
+}
+
+/** Throws `Network` when the bytes of a whole small file are not those that the list of files names. */
+async function checkWhole(path: string, bytes: Uint8Array<ArrayBuffer>, listed: FileEntry | undefined): Promise<void> {
+  const { sha256, gitSha1 } = listed ?? {};
+  if (sha256 === undefined && gitSha1 === undefined) return;
+  const head = new TextEncoder().encode(`blob ${bytes.length}\0`);
+  const [kind, data] = sha256 === undefined ? ["SHA-1", concat(head, bytes)] : ["SHA-256", bytes];
+  const digest = new Uint8Array(await crypto.subtle.digest(kind as string, data as Uint8Array<ArrayBuffer>));
+  const found = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const expected = sha256 ?? gitSha1!;
+  if (found === expected) return;
+  throw new TabTuneError(
+    "Network",
+    `${path}: expected ${kind} ${expected.slice(0, 12)}…, found ${found.slice(0, 12)}…. The server sends another file than its list names: start again, or use another mirror.`,
+  );
+}
+
+function concat(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
+  const out = new Uint8Array(a.length + b.length);
+  out.set(a);
+  out.set(b, a.length);
+  return out;
 }
 
 function parseUrl(text: string): URL {

@@ -24,12 +24,15 @@ export const DEFAULT_CLIENT: HttpClient = {
 
 /** What a server said to a request for a range. */
 export type RangeAnswer =
-  | { kind: "part"; bytes: Uint8Array<ArrayBuffer>; total: number | undefined }
+  | { kind: "part"; bytes: Uint8Array<ArrayBuffer>; total: number | undefined; tag: string | undefined }
   /** The server ignores ranges; `length` is what it announced. The body has been dropped unless it was within `keepWhole`. */
   | { kind: "whole"; bytes: Uint8Array<ArrayBuffer> | undefined; length: number | undefined }
   | { kind: "missing"; why: string }
   /** Asked beyond the end. */
   | { kind: "beyond"; total: number | undefined };
+
+/** A server that asks for more is asked again after this. The Hub's windows are five minutes long. */
+const MAX_SERVER_DELAY = 300_000;
 
 class Retry extends Error {
   readonly waitMilliseconds: number | undefined;
@@ -43,7 +46,7 @@ class Retry extends Error {
 
 /**
  * Bytes offset … offset+length-1 of a URL, or fewer at the end of the file. Connection loss, 408, 425, 429 and 5xx are tried again,
- * continuing after the bytes that have come; the server's own waiting time is kept to (at most two minutes).
+ * continuing after the bytes that have come; the server's own waiting time is kept to (at most five minutes).
  */
 export async function fetchRange(
   client: HttpClient,
@@ -53,7 +56,7 @@ export async function fetchRange(
   keepWhole: number,
   signal?: AbortSignal,
 ): Promise<RangeAnswer> {
-  const progress: Progress = { out: new Uint8Array(length), have: 0, want: length, total: undefined };
+  const progress: Progress = { out: new Uint8Array(length), have: 0, want: length, total: undefined, tag: undefined };
   return await retrying(
     client,
     url,
@@ -63,18 +66,18 @@ export async function fetchRange(
       const answer = await requestPart(client, url, offset, progress, keepWhole, signal);
       if (answer) return answer;
       const bytes = progress.have === length ? progress.out : progress.out.slice(0, progress.have);
-      return { kind: "part", bytes, total: progress.total };
+      return { kind: "part", bytes, total: progress.total, tag: progress.tag };
     },
   );
 }
 
-/** A whole small file. Undefined when it is missing. */
+/** A whole small file with the headers that came with it; `bytes` is undefined when it is missing. */
 export async function fetchWhole(
   client: HttpClient,
   url: string,
   limit: number,
   signal?: AbortSignal,
-): Promise<Uint8Array<ArrayBuffer> | undefined> {
+): Promise<{ bytes: Uint8Array<ArrayBuffer> | undefined; headers: Headers }> {
   return await retrying(
     client,
     url,
@@ -82,9 +85,10 @@ export async function fetchWhole(
     signal,
     async () => {
       return await withResponse(client, url, undefined, signal, async (response, idle) => {
-        if (isMissing(url, response)) return undefined;
-        if (response.status !== 200) throw refusal(url, response);
-        return await readBody(url, response, limit, idle);
+        const { headers } = response;
+        if (isMissing(url, response)) return { bytes: undefined, headers };
+        if (response.status !== 200) throw refusal(client, url, response);
+        return { bytes: await readBody(url, response, limit, idle), headers };
       });
     },
   );
@@ -96,6 +100,8 @@ interface Progress {
   /** Bytes wanted in all; lowered when the file turns out to be shorter. */
   want: number;
   total: number | undefined;
+  /** What the server calls this version of the file. */
+  tag: string | undefined;
 }
 
 async function retrying<T>(
@@ -145,7 +151,7 @@ async function requestPart(
       if (isMissing(url, response)) return { kind: "missing" as const, why: `status ${response.status}` };
       if (response.status === 416) return { kind: "beyond" as const, total: contentRange(response)?.total };
       if (response.status === 200) return await wholeAnswer(url, response, keepWhole, idle);
-      if (response.status !== 206) throw refusal(url, response);
+      if (response.status !== 206) throw refusal(client, url, response);
       await readPart(url, response, first, progress, offset, idle);
       return undefined;
     });
@@ -172,6 +178,14 @@ async function readPart(
   offset: number,
   idle: () => void,
 ): Promise<void> {
+  const tag = versionTag(response);
+  if (progress.tag !== undefined && tag !== undefined && tag !== progress.tag) {
+    throw new TabTuneError(
+      "Network",
+      `${shorten(url)}: the file changed on the server while it was read (ETag ${progress.tag}, now ${tag}). Start again.`,
+    );
+  }
+  progress.tag ??= tag;
   // Content-Range may be hidden by CORS; then the length of the body is all there is to check.
   const range = contentRange(response);
   let count = progress.want - progress.have;
@@ -303,6 +317,11 @@ function isMissing(url: string, response: Response): boolean {
   return response.ok && type.startsWith("text/html") && !new URL(url).pathname.endsWith(".html");
 }
 
+/** A strong ETag without its quotes, where the server sends one and lets this page see it. */
+function versionTag(response: Response): string | undefined {
+  return /^"([^"]+)"$/.exec(response.headers.get("etag") ?? "")?.[1];
+}
+
 function contentRange(response: Response): { first: number; last: number; total: number | undefined } | undefined {
   const header = response.headers.get("content-range");
   const match = header && /^bytes (?:(\d+)-(\d+)|\*)\/(\d+|\*)$/.exec(header.trim());
@@ -314,7 +333,7 @@ function contentRange(response: Response): { first: number; last: number; total:
   };
 }
 
-function refusal(url: string, response: Response): Error {
+function refusal(client: HttpClient, url: string, response: Response): Error {
   const { status } = response;
   const code = response.headers.get("x-error-code") ?? "";
   if (status === 408 || status === 425 || status === 429 || status >= 500) {
@@ -324,6 +343,12 @@ function refusal(url: string, response: Response): Error {
     return new TabTuneError(
       "Network",
       `${shorten(url)}: this repository is gated. Accept its terms on its own page, then give an access token, or import a downloaded folder.`,
+    );
+  }
+  if (status === 401 && client.token) {
+    return new TabTuneError(
+      "Network",
+      `${shorten(url)}: the server does not take this access token (401). It may have run out: make a new one with read access.`,
     );
   }
   if (status === 401) {
@@ -337,12 +362,13 @@ function refusal(url: string, response: Response): Error {
   return new TabTuneError("Network", `${shorten(url)}: expected status 206, the server answered ${status}.`);
 }
 
-/** Seconds the server asks to wait: Retry-After, or the `t` of its rate-limit header. */
+/** Milliseconds the server asks to wait: Retry-After in seconds or as a date, or the `t` of its rate-limit header. */
 function serverDelay(response: Response): number | undefined {
   const after = response.headers.get("retry-after");
   const limit = /;\s*t=(\d+)/.exec(response.headers.get("ratelimit") ?? "");
-  const seconds = Number(after ?? limit?.[1] ?? Number.NaN);
-  return Number.isFinite(seconds) && seconds >= 0 ? Math.min(seconds, 120) * 1000 : undefined;
+  const seconds = after === null ? Number(limit?.[1] ?? Number.NaN) : Number(after);
+  const milliseconds = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(after ?? "") - Date.now();
+  return Number.isFinite(milliseconds) ? Math.min(Math.max(0, milliseconds), MAX_SERVER_DELAY) : undefined;
 }
 
 function sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {

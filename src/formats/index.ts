@@ -9,11 +9,22 @@ export { type GgufValue, writeGguf } from "./gguf_writer.ts";
 export { HttpFileSet } from "./http_files.ts";
 export { openHub } from "./hub.ts";
 export { MANIFEST_VERSION, type ModelManifest, type ShardChunk, type ShardRecord } from "./manifest.ts";
+export { MergedFiles } from "./merged_files.ts";
 export { openCheckpoint } from "./open_checkpoint.ts";
+export {
+  PACKED_INDEX,
+  type PackedIndex,
+  packIndex,
+  readPackedIndex,
+  readPackedShard,
+  readPackedText,
+} from "./packed_model.ts";
 export { parquetRows } from "./parquet.ts";
 export { type EncodedRows, type EncodeJob, encodeRows } from "./quant/rows.ts";
 export { exactScheme, rowFormat } from "./row_format.ts";
 export { readSafetensors, writeSafetensors } from "./safetensors.ts";
+export { type HashState, hashOnward } from "./source_hash.ts";
+export { VerifiedFiles } from "./verified_files.ts";
 export {
   type CodeKind,
   GROUPED_SCHEMES,
@@ -25,4 +36,5 @@ export {
   type SlotScheme,
   type WeightSlot,
 } from "./weight_slot.ts";
-export { type FileToZip, openZip, writeZip } from "./zip.ts";
+export { type FileToZip, openZip, writeZip, writeZipTo } from "./zip.ts";
+export { ZipFileSet } from "./zip_files.ts";

@@ -1,7 +1,7 @@
 import type { WeightSlot } from "./weight_slot.ts";
 
 /** Raised whenever the bytes of a stored shard would come out differently; older imports are then imported again. */
-export const MANIFEST_VERSION = 1;
+export const MANIFEST_VERSION = 2;
 
 /**
  * Rows row0 … row0+rows-1 of one slot inside a shard. Offsets are from the shard's first byte and multiples of 16.
@@ -35,6 +35,10 @@ export interface ModelManifest {
   /** SHA-256 over the checkpoint's fingerprint, the slots and the shards' layout: when it differs, so do the shards. */
   sourceFingerprint: string;
   licence?: string;
+  /** The published form that it was made from, for a person. */
+  format?: string;
+  /** Weight files whose SHA-256 was compared with what the source names, when it names any. */
+  verifiedFiles?: number;
   /** config.json as parsed. */
   config: unknown;
   /**

@@ -96,7 +96,18 @@ export interface FileToZip {
 
 /** Writes an archive; the browser keeps large Blobs on disk. */
 export async function writeZip(files: Iterable<FileToZip> | AsyncIterable<FileToZip>): Promise<Blob> {
-  const writer = new ZipWriter(new BlobWriter("application/zip"));
+  return await addAll(new ZipWriter(new BlobWriter("application/zip")), files);
+}
+
+/** The same, written to a file as it is made. */
+export async function writeZipTo(
+  target: WritableStream<Uint8Array>,
+  files: Iterable<FileToZip> | AsyncIterable<FileToZip>,
+): Promise<void> {
+  await addAll(new ZipWriter(target), files);
+}
+
+async function addAll<T>(writer: ZipWriter<T>, files: Iterable<FileToZip> | AsyncIterable<FileToZip>): Promise<T> {
   for await (const { path, data } of files) {
     if (typeof data === "string") await writer.add(path, new TextReader(data));
     else if (data instanceof ReadableStream) await writer.add(path, data, { level: 0 });

@@ -15,4 +15,4 @@ export type {
 } from "./qwen3_vl/trainable.ts";
 export { type ImageFeatures, maxPatches, VISION_CHUNK } from "./qwen3_vl/vision.ts";
 export type { Grid } from "./qwen3_vl/vision_inputs.ts";
-export { GpuWeights, gpuWeightBytes, weightSlots } from "./qwen3_vl/weights.ts";
+export { GpuWeights, gpuWeightBytes, slotShapes, weightSlots } from "./qwen3_vl/weights.ts";

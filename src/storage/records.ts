@@ -8,6 +8,7 @@ export type RecordKind =
   | "setting"
   | "self-test"
   | "model-texts"
+  | "import-hashes"
   | "dataset"
   | "dataset-rows"
   | "dataset-picture"

@@ -8,7 +8,11 @@ export function folderOfInput(files: FileList): FolderSource | undefined {
   const name = list[0]?.webkitRelativePath.split("/")[0];
   if (list.length === 0) return undefined;
   const path = (file: File) => file.webkitRelativePath.split("/").slice(1).join("/") || file.name;
-  return { kind: "files", name: name || "folder", files: list.map((file) => ({ path: path(file), file })) };
+  return {
+    kind: "files",
+    name: name || (list.length === 1 ? list[0]!.name : "folder"),
+    files: list.map((file) => ({ path: path(file), file })),
+  };
 }
 
 /** A dropped folder, or loose files that were dropped together. */

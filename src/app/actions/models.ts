@@ -18,6 +18,7 @@ import {
   loaded,
   loadTask,
   models,
+  pausedImport,
   run,
   storage,
   type Task,
@@ -39,7 +40,7 @@ export async function refreshModels(): Promise<void> {
 }
 
 /** Runs a long call with progress in `slot`; the task's id serves to cancel it. */
-async function runTask<T>(
+export async function runTask<T>(
   slot: Signal<Task | undefined>,
   task: Omit<Task, "id">,
   work: (id: string, onProgress: (progress: Progress) => void) => Promise<T>,
@@ -79,29 +80,41 @@ export async function planImport(source: ModelSource, scheme: WeightScheme, task
   }
 }
 
-/** The page's own policy lets it reach few hosts; the browser reports that like a failed connection. */
+/** A browser says of every connection trouble the same; what may be behind it depends on the address. */
 function explainNetwork(error: Error, source: ModelSource): Error {
-  if (source.kind !== "url") return error;
-  const { protocol, hostname, origin } = new URL(source.base, document.baseURI);
-  const allowed = /(^|\.)(huggingface\.co|hf\.co)$/.test(hostname) || ["localhost", "127.0.0.1"].includes(hostname);
-  if (origin === location.origin || (allowed && protocol !== "ftp:")) return error;
+  const address = source.kind === "url" ? source.base : source.kind === "hub" ? source.endpoint : undefined;
+  if (address === undefined || !error.message.includes("no connection")) return error;
+  const { protocol, hostname, origin } = new URL(address, document.baseURI);
+  if (protocol === "http:" && !["localhost", "127.0.0.1", location.hostname].includes(hostname)) {
+    return new TabTuneError(
+      "Network",
+      `${origin} is not reached: this page contacts other hosts by https only. Use an https address, or download the folder and open it here.`,
+    );
+  }
+  if (origin === location.origin) return error;
   return new TabTuneError(
     "Network",
-    `${origin} cannot be reached from this page: its security policy allows this site itself, huggingface.co and localhost. ` +
-      "Serve the checkpoint from one of these, download the folder and open it here, or add the host to connect-src in index.html.",
+    `${error.message} ${origin} must allow other sites to read it (Access-Control-Allow-Origin), and whoever serves this page must let worker/worker_reach reach it.`,
   );
 }
 
 const originOf = (source: ModelSource): ImportOrigin["source"] => {
   if (source.kind === "hub")
-    return { kind: "hub", repo: source.repo, ...(source.revision ? { revision: source.revision } : {}) };
-  if (source.kind === "url") return { kind: "url", base: source.base };
+    return {
+      kind: "hub",
+      repo: source.repo,
+      ...(source.revision ? { revision: source.revision } : {}),
+      ...(source.endpoint ? { endpoint: source.endpoint } : {}),
+      ...(source.gguf ? { gguf: source.gguf } : {}),
+    };
+  if (source.kind === "url") return { kind: "url", base: source.base, ...(source.gguf ? { gguf: source.gguf } : {}) };
   return { kind: source.kind };
 };
 
 /** Imports, or goes on with an import; then the model is used, after one that is being loaded, unless an answer is being written. */
 export async function importModel(plan: ImportPlan, source: ModelSource, scheme: WeightScheme): Promise<void> {
   importError.value = undefined;
+  pausedImport.value = undefined;
   importOrigins.value = { ...importOrigins.peek(), [plan.id]: { source: originOf(source), scheme } };
   void writeSetting("importOrigins", importOrigins.peek());
   // Asks the browser not to clear gigabytes on its own; it may say no.
@@ -118,8 +131,19 @@ export async function importModel(plan: ImportPlan, source: ModelSource, scheme:
     else await useModel(record.id);
   } catch (error) {
     if (!isError(error, "Cancelled")) importError.value = messageOf(error);
+    else if (pausing) pausedImport.value = { plan, source, scheme };
     await refreshModels();
+  } finally {
+    pausing = false;
   }
+}
+
+let pausing = false;
+
+/** Stops the import for now. It goes on with `importModel`; what is stored is not read again. */
+export function pauseImport(): void {
+  pausing = true;
+  cancelTask(importTask);
 }
 
 export async function verifyModel(id: string, name: string): Promise<void> {

@@ -2,28 +2,24 @@ import { signal } from "@preact/signals";
 import { useRef, useState } from "preact/hooks";
 import type { ModelRecord, ModelSource, WeightScheme } from "../../api/index.ts";
 import { isError } from "../../errors.ts";
-import { folderOfDrop, folderOfInput, parseHubName } from "../actions/folder.ts";
+import { folderOfDrop, folderOfInput } from "../actions/folder.ts";
 import { DEMO_SCHEME, planImport } from "../actions/models.ts";
 import { messageOf } from "../actions/notices.ts";
-import { readSetting, writeSetting } from "../actions/settings.ts";
 import { engine } from "../engine_link.ts";
 import { formatBytes, formatCount } from "../format.ts";
 import { type ImportOrigin, importError, importTask } from "../state.ts";
 import { Notice } from "./controls.tsx";
+import { HubFields, hubSource, mirror, repo, restoreToken, withToken } from "./hub_fields.tsx";
 import { Icon } from "./icons.tsx";
-import { type Planned, PlanView } from "./plan_view.tsx";
+import { planned } from "./import_state.ts";
+import { PlanView } from "./plan_view.tsx";
 
 type Place = "hub" | "folder" | "url";
 
-const DEFAULT_REPO = "Qwen/Qwen3-VL-4B-Instruct";
 const place = signal<Place>("hub");
-const repo = signal(DEFAULT_REPO);
-const token = signal("");
-const keepToken = signal(false);
 const base = signal("");
 const folder = signal<Extract<ModelSource, { kind: "files" }> | undefined>(undefined);
 const scheme = signal<WeightScheme>("q4a32");
-const planned = signal<Planned | undefined>(undefined);
 const planning = signal<string | undefined>(undefined);
 const problem = signal<string | undefined>(undefined);
 
@@ -41,9 +37,7 @@ function sourceOfForm(): ModelSource | string {
       return "Enter the address of a folder.";
     return { kind: "url", base: base.value.trim().replace(/\/?$/, "/") };
   }
-  const hub = parseHubName(repo.value);
-  if (!hub) return `“${repo.value}” is neither owner/name nor a link to a model on huggingface.co.`;
-  return { kind: "hub", ...hub, ...(token.value.trim() ? { token: token.value.trim() } : {}) };
+  return hubSource();
 }
 
 async function makePlan(source: ModelSource, chosen: WeightScheme): Promise<void> {
@@ -67,24 +61,21 @@ export function resume(record: ModelRecord, origin: ImportOrigin | undefined): v
   scheme.value = record.scheme;
   const source = origin?.source;
   if (source?.kind === "hub" || source?.kind === "url" || source?.kind === "demo") {
-    if (source.kind === "hub") repo.value = source.repo;
+    if (source.kind === "hub") {
+      repo.value = source.repo;
+      mirror.value = source.endpoint ?? "";
+    }
     if (source.kind === "url") base.value = source.base;
     if (source.kind !== "demo") place.value = source.kind;
-    const withToken = source.kind === "hub" && token.value.trim() ? { ...source, token: token.value.trim() } : source;
-    void makePlan(withToken, source.kind === "demo" ? DEMO_SCHEME : record.scheme);
+    void makePlan(
+      source.kind === "hub" ? withToken(source) : source,
+      source.kind === "demo" ? DEMO_SCHEME : record.scheme,
+    );
   } else {
     place.value = "folder";
     problem.value = `Choose the folder of ${record.name} again; the import then goes on where it stopped.`;
   }
   document.querySelector("#import-title")?.scrollIntoView({ block: "start" });
-}
-
-async function restoreToken(): Promise<void> {
-  const kept = await readSetting<string>("hubToken");
-  if (kept && !token.value) {
-    token.value = kept;
-    keepToken.value = true;
-  }
 }
 
 export function ImportCard() {
@@ -100,7 +91,6 @@ export function ImportCard() {
       problem.value = source;
       return;
     }
-    void writeSetting("hubToken", keepToken.value ? token.value.trim() : "");
     void makePlan(source, scheme.value);
   };
   return (
@@ -150,8 +140,8 @@ export function ImportCard() {
               }}
             />
             <span class="hint">
-              Must answer range requests, and allow this site (CORS). This page's security policy lets it reach this
-              site, huggingface.co and localhost.
+              Must answer range requests, allow this site (CORS), and use https unless it is on this computer. Only this
+              address is contacted.
             </span>
           </label>
         )}
@@ -232,54 +222,6 @@ function cancelPlanning(): void {
       .catch(() => {});
 }
 
-function HubFields() {
-  return (
-    <>
-      <label class="field">
-        Model
-        <input
-          type="text"
-          spellcheck={false}
-          autocapitalize="off"
-          value={repo.value}
-          onInput={(e) => {
-            repo.value = e.currentTarget.value;
-            planned.value = undefined;
-          }}
-        />
-        <span class="hint">
-          owner/name, or a link to its page or to one of its GGUF files. Reading it contacts huggingface.co.
-        </span>
-      </label>
-      <details class="more">
-        <summary>Access token, for gated models</summary>
-        <label class="field">
-          Token
-          <input
-            type="password"
-            autocomplete="off"
-            value={token.value}
-            onInput={(e) => {
-              token.value = e.currentTarget.value;
-            }}
-          />
-        </label>
-        <label class="check">
-          <input
-            type="checkbox"
-            checked={keepToken.value}
-            onChange={(e) => {
-              keepToken.value = e.currentTarget.checked;
-            }}
-          />
-          Keep it in this browser
-        </label>
-        <p class="hint">It is sent to huggingface.co only. Unless you keep it, it is forgotten when this tab closes.</p>
-      </details>
-    </>
-  );
-}
-
 function takeFolder(source: typeof folder.value): void {
   place.value = "folder";
   folder.value = source;
@@ -335,9 +277,21 @@ function FolderField() {
           }}
         />
       </label>
+      <label class="quiet button">
+        Choose files
+        <input
+          type="file"
+          class="visually-hidden"
+          multiple
+          onChange={(event) => {
+            const { files } = event.currentTarget;
+            if (files?.length) takeFolder(folderOfInput(files));
+          }}
+        />
+      </label>
       <span class="hint">
-        It holds config.json, tokenizer.json and the .safetensors files, or two GGUF files: the language model and its
-        mmproj. Nothing is uploaded.
+        It holds config.json, tokenizer.json and the .safetensors files, or two GGUF files (the language model and its
+        mmproj), or it is what this page has exported (a folder or a zip file). Nothing is uploaded.
       </span>
     </div>
   );

@@ -130,7 +130,8 @@ export function AssistantMessage({ message, pictures }: { message: StoredMessage
       {(answer.thoughts || (writing && !answer.thoughtsEnded)) && (
         <details class="thoughts">
           <summary>{answer.thoughtsEnded ? "Thoughts" : "Thinking …"}</summary>
-          <MarkdownView text={answer.thoughts} />
+          {/* As they were written: half-finished marks and pieces of code are common in thoughts. */}
+          <div class="thoughts-text">{answer.thoughts}</div>
         </details>
       )}
       {answer.text && <MarkdownView text={answer.text} />}

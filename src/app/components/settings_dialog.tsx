@@ -60,6 +60,15 @@ const FIELDS: FieldSpec[] = [
   { key: "maxTokens", label: "Most tokens of an answer", hint: "The answer stops there", min: 1, max: 262144, step: 1 },
 ];
 
+const THINKING: FieldSpec = {
+  key: "thinkingBudget",
+  label: "Most tokens of its thoughts",
+  hint: "Thoughts are ended there and the answer begins; 0 lets it think as long as it likes",
+  min: 0,
+  max: 262144,
+  step: 1,
+};
+
 /** System prompt and sampling of the open conversation. Every change holds from the next answer on. */
 export function SettingsDialog() {
   const close = () => {
@@ -105,7 +114,8 @@ function SamplingFields({ values }: { values: Sampling }) {
   const greedy = values.temperature === 0;
   const [before, setBefore] = useState(values.temperature || loaded.value?.defaults.temperature || 0.7);
   const set = (parts: Partial<Sampling>) => change(currentChat.peek(), { sampling: { ...values, ...parts } }, false);
-  const changed = (key: Field) => loaded.value !== undefined && loaded.value.defaults[key] !== values[key];
+  const changed = (key: Field) =>
+    loaded.value !== undefined && (loaded.value.defaults[key] ?? 0) !== (values[key] ?? 0);
   return (
     <fieldset class="sampling">
       <legend>Sampling</legend>
@@ -122,13 +132,13 @@ function SamplingFields({ values }: { values: Sampling }) {
           Greedy <span class="hint">always the likeliest token; no chance</span>
         </span>
       </label>
-      {FIELDS.map((field) => {
+      {[...FIELDS, ...(loaded.value?.isThinking ? [THINKING] : [])].map((field) => {
         const unused = greedy && ["temperature", "topK", "topP", "minP", "seed"].includes(field.key);
         return (
           <NumberField
             key={field.key}
             field={field}
-            value={values[field.key]}
+            value={values[field.key] ?? 0}
             disabled={unused}
             changed={changed(field.key)}
             set={set}

@@ -5,6 +5,7 @@ import { formatAgo, formatBytes, formatParameters } from "../format.ts";
 import { importOrigins, importTask, loaded, loadTask, verified } from "../state.ts";
 import { Dialog, Notice, ProgressBar } from "./controls.tsx";
 import { resume } from "./import_card.tsx";
+import { ModelMore } from "./model_more.tsx";
 
 const SCHEMES = { q4a32: "4-bit, groups of 32", q4a64: "4-bit, groups of 64", bf16: "16-bit, as in the file" };
 
@@ -13,7 +14,7 @@ export function StoredModel({ record }: { record: ModelRecord }) {
   const [asking, setAsking] = useState(false);
   const { id, name, state, bytesStored, bytesTotal } = record;
   const mine = importTask.value?.modelId === id;
-  const task = mine && importTask.value?.kind === "verify" ? importTask.value : undefined;
+  const task = mine && importTask.value && importTask.value.kind !== "import" ? importTask.value : undefined;
   const busy = importTask.value !== undefined || loadTask.value !== undefined;
   const inUse = loaded.value?.id === id;
   const damaged = verified.value[id];
@@ -33,13 +34,15 @@ export function StoredModel({ record }: { record: ModelRecord }) {
       </p>
       <p class="hint source">
         {isDemo ? "Comes with this page" : `From ${record.source}`}
+        {record.format && ` (${record.format})`}
         {record.licence && ` · licence ${record.licence}`}
+        {record.verifiedFiles && " · compared with the source's SHA-256"}
       </p>
       {task && (
         <>
           <ProgressBar
             progress={task.progress}
-            label={`${task.kind === "verify" ? "Checking" : "Importing"} ${name}`}
+            label={`${task.kind === "verify" ? "Checking" : "Exporting"} ${name}`}
           />
           <button
             type="button"
@@ -86,6 +89,7 @@ export function StoredModel({ record }: { record: ModelRecord }) {
           </button>
         </div>
       )}
+      {state === "complete" && <ModelMore record={record} origin={origin} busy={busy} />}
       {asking && (
         <Dialog title={`Delete ${name}?`} onClose={() => setAsking(false)}>
           <p>

@@ -22,7 +22,12 @@ export type LinearScheme = "q4a32" | "q4a64" | "bf16";
 const LANGUAGE_PREFIXES = ["model.language_model.", "language_model.model.", "model."];
 const VISION_PREFIXES = ["model.visual.", "visual."];
 
-function findPrefix(checkpoint: Checkpoint, prefixes: string[], probe: string, what: string): string {
+/** The part of a checkpoint that says which tensors there are. */
+interface Directory {
+  tensors: Pick<Checkpoint["tensors"], "has" | "get" | "keys" | "size">;
+}
+
+function findPrefix(checkpoint: Directory, prefixes: string[], probe: string, what: string): string {
   const prefix = prefixes.find((p) => checkpoint.tensors.has(p + probe));
   if (prefix !== undefined) return prefix;
   const some = [...checkpoint.tensors.keys()].slice(0, 3).join(", ");
@@ -36,7 +41,7 @@ function findPrefix(checkpoint: Checkpoint, prefixes: string[], probe: string, w
  * Every weight of the model in the form the GPU wants: q, k, v stacked into one matrix, gate and up into one.
  * The order is the order of use. Source of names and shapes: qwen3-vl.md §2.
  */
-export function weightSlots(config: Qwen3VLConfig, checkpoint: Checkpoint, scheme: LinearScheme): WeightSlot[] {
+export function weightSlots(config: Qwen3VLConfig, checkpoint: Directory, scheme: LinearScheme): WeightSlot[] {
   const { text, vision } = config;
   const lm = findPrefix(checkpoint, LANGUAGE_PREFIXES, "embed_tokens.weight", "The language model's embedding");
   const vt = findPrefix(checkpoint, VISION_PREFIXES, "patch_embed.proj.weight", "The vision tower");
@@ -119,6 +124,12 @@ export function weightSlots(config: Qwen3VLConfig, checkpoint: Checkpoint, schem
     matrix("language.head", h, [[head ?? "lm_head.weight", text.vocabSize]]);
   }
   return slots;
+}
+
+/** [rows, cols] of every slot by name: what a model of this config must have, however it is stored. */
+export function slotShapes(config: Qwen3VLConfig): Map<string, readonly [number, number]> {
+  const any = { has: () => true, get: () => undefined, keys: () => new Map<string, never>().keys(), size: 0 };
+  return new Map(weightSlots(config, { tensors: any }, "bf16").map(({ name, rows, cols }) => [name, [rows, cols]]));
 }
 
 /** GPU bytes of all slots, exactly as `GpuWeights` allocates them. */
