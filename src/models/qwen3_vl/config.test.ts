@@ -1,7 +1,8 @@
 import { describe, expect, it, test } from "vitest";
-import { configOf, PREPROCESSOR, PRESETS } from "../../../scripts/write_random_checkpoint.mjs";
+import { configOf, PREPROCESSOR, PRESETS, tensorList } from "../../../scripts/write_random_checkpoint.mjs";
 import { parseConfig } from "./config.ts";
 import { parseGenerationConfig, parseProcessorConfig } from "./processor_config.ts";
+import { slotShapes } from "./weights.ts";
 
 type Json = Record<string, unknown> & { text_config: Record<string, unknown>; vision_config: Record<string, unknown> };
 /** config.json of the 4B model, changed. */
@@ -51,6 +52,27 @@ describe("config.json", () => {
 
   it.each(Object.keys(PRESETS))("%s: all sizes are read", (preset) => {
     expect(() => parseConfig(configOf(PRESETS[preset as keyof typeof PRESETS]))).not.toThrow();
+  });
+
+  it.each<[keyof typeof PRESETS, number | undefined, boolean]>([
+    ["2b", 2_127_532_032, true],
+    ["4b", 4_437_815_808, true],
+    ["8b", 8_767_123_696, false],
+    ["32b", undefined, false],
+  ])("%s: every weight is there, with a head of its own or without", (size, parameters, tied) => {
+    const of = (tie: boolean) => {
+      const json = structuredClone(configOf(PRESETS[size])) as unknown as Json;
+      Object.assign(json, { tie_word_embeddings: tie });
+      Object.assign(json.text_config, { tie_word_embeddings: tie });
+      return slotShapes(parseConfig(json));
+    };
+    const count = (shapes: ReturnType<typeof of>) => [...shapes.values()].reduce((sum, [r, c]) => sum + r * c, 0);
+    const listed = tensorList(PRESETS[size]).map(([, shape]) => shape.reduce((a: number, b: number) => a * b, 1));
+    expect(count(of(tied))).toBe(listed.reduce((a: number, b: number) => a + b));
+    // checkpoint-formats.md §9, which has no 32B.
+    if (parameters) expect(count(of(tied))).toBe(parameters);
+    expect([of(true).has("language.head"), of(false).has("language.head")]).toEqual([false, true]);
+    expect(of(false).get("language.head")).toEqual(of(false).get("language.embed"));
   });
 
   it.each<[string, string, RegExp]>([
