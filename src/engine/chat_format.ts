@@ -85,12 +85,21 @@ export class ChatFormat {
     const found = ["<|im_end|>", "<|endoftext|>"].map((t) => this.tokenizer.tokenId(t));
     this.ends = [...new Set([...generation.endTokenIds, ...found.filter((id) => id !== undefined)])].slice(0, 8);
     this.defaults = generation.sampling;
-    this.isThinking = /<think>\s*$/.test(this.render([{ role: "user", content: "Hello" }]));
+    this.isThinking = this.#opensThoughts();
   }
 
   /** @param texts small files of the checkpoint by path. Throws `BadCheckpoint` when one is missing or broken. */
   static from(texts: Record<string, string>, config: Qwen3VLConfig): ChatFormat {
     return new ChatFormat(texts, config);
+  }
+
+  #opensThoughts(): boolean {
+    try {
+      return /<think>\s*$/.test(this.render([{ role: "user", content: "Hello" }]));
+    } catch {
+      // A template that cannot take this says so when it is asked for a real conversation.
+      return false;
+    }
   }
 
   /** How thoughts are ended for the model; undefined where it has none. */
