@@ -36,3 +36,14 @@ export function isError(error: unknown, code: ErrorCode): boolean {
 export function throwIfCancelled(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new TabTuneError("Cancelled", "The operation was cancelled.");
 }
+
+/** A value in a message: short, and never an error of its own, whatever a hostile file puts there. */
+export function shown(value: unknown, most = 120): string {
+  let text: string;
+  try {
+    text = JSON.stringify(value) ?? String(value);
+  } catch {
+    text = "something nested very deeply";
+  }
+  return text.length > most ? `${text.slice(0, most - 3)}…` : text;
+}

@@ -1,4 +1,4 @@
-import type { Message } from "./protocol.ts";
+import type { GgufNames, Message } from "./protocol.ts";
 import type { TrainSettings } from "./train_protocol.ts";
 
 /** A conversation whose pictures are read from addresses; `prompt` overrides the chat template. */
@@ -65,7 +65,12 @@ export interface DebugApi {
   /** Opens another device without some features or with the specification's default limits; nothing is loaded afterwards. */
   debugDevice(options: { without?: string[]; defaultLimits?: boolean }): Promise<void>;
   /** Imports a checkpoint folder under `base` and loads it with the given cache type. */
-  debugLoad(options: { base: string; kv: "f32" | "f16"; scheme?: "bf16" | "q4a32" | "q4a64" }): Promise<void>;
+  debugLoad(options: {
+    base: string;
+    kv: "f32" | "f16";
+    scheme?: "bf16" | "q4a32" | "q4a64";
+    gguf?: GgufNames;
+  }): Promise<void>;
   debugForward(request: DebugRequest): Promise<DebugForward>;
   /** Greedy tokens with no end of turn. */
   debugGreedy(request: DebugRequest & { maxNewTokens: number }): Promise<number[]>;

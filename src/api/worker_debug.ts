@@ -52,12 +52,13 @@ export class DebugSide {
     };
   }
 
-  async #load({ base, kv, scheme = "bf16" }: Parameters<DebugApi["debugLoad"]>[0]): Promise<void> {
+  async #load({ base, kv, scheme = "bf16", gguf }: Parameters<DebugApi["debugLoad"]>[0]): Promise<void> {
     const job = await planImport({
       files: new HttpFileSet(base),
       scheme,
       slots: (checkpoint) => weightSlots(parseConfig(checkpoint.config), checkpoint, scheme),
       restart: true,
+      ...(gguf ? { gguf } : {}),
     });
     const { id } = await importModel(job);
     await this.#worker.load(id, { contextLength: 4096, cacheType: kv }, "debug", () => {});

@@ -1,4 +1,4 @@
-import { TabTuneError } from "../errors.ts";
+import { shown, TabTuneError } from "../errors.ts";
 import type { Checkpoint, TensorInfo } from "./checkpoint.ts";
 import type { FileSet } from "./file_set.ts";
 import { samplePrint, sha256Hex } from "./fingerprint.ts";
@@ -89,11 +89,27 @@ async function readJson(files: FileSet, path: string, signal?: AbortSignal): Pro
     );
   }
   const text = await files.text(path, signal);
+  if (isTooDeep(text)) throw bad(`${path} is nested more than ${MAX_DEPTH} levels deep. Download it again.`);
   try {
     return JSON.parse(text) as unknown;
   } catch (cause) {
     throw new TabTuneError("BadCheckpoint", `${path} is not valid JSON. Download it again.`, { cause });
   }
+}
+
+/** Levels of a small file: what walks through it, writing it among others, calls itself that often. */
+const MAX_DEPTH = 100;
+
+function isTooDeep(json: string): boolean {
+  let depth = 0;
+  for (let i = 0; i < json.length && depth <= MAX_DEPTH; i++) {
+    const c = json[i];
+    if (c === '"') {
+      for (i++; i < json.length && json[i] !== '"'; i++) if (json[i] === "\\") i++;
+    } else if (c === "[" || c === "{") depth++;
+    else if (c === "]" || c === "}") depth--;
+  }
+  return depth > MAX_DEPTH;
 }
 
 interface WeightFiles {
@@ -138,9 +154,7 @@ async function readIndex(files: FileSet, signal?: AbortSignal): Promise<WeightFi
   const paths = new Set<string>();
   for (const [name, path] of Object.entries(map)) {
     if (typeof path !== "string" || !isSafePath(path)) {
-      throw bad(
-        `${INDEX}: tensor "${name}": expected the name of a file in the same folder, found ${JSON.stringify(path)}.`,
-      );
+      throw bad(`${INDEX}: tensor "${name}": expected the name of a file in the same folder, found ${shown(path)}.`);
     }
     expected.push([name, path]);
     paths.add(path);

@@ -1,4 +1,4 @@
-import { TabTuneError } from "../errors.ts";
+import { shown, TabTuneError } from "../errors.ts";
 import type { TensorInfo } from "./checkpoint.ts";
 import { decodeFloats, dtypeBytes, isWeightDtype } from "./dtype.ts";
 import type { FileSet } from "./file_set.ts";
@@ -101,20 +101,20 @@ function parseEntry(path: string, name: string, value: unknown, start: number): 
   const { dtype, shape, data_offsets: range } = entry;
   const size = typeof dtype === "string" ? dtypeBytes(dtype) : undefined;
   if (typeof dtype !== "string" || size === undefined) {
-    throw bad(path, `tensor ${quote(name)}: expected a known dtype such as BF16, found ${quote(dtype)}.`);
+    throw bad(path, `tensor ${shown(name)}: expected a known dtype such as BF16, found ${shown(dtype)}.`);
   }
   if (!isCounts(shape) || shape.length > 16) {
-    throw bad(path, `tensor ${quote(name)}: expected a shape of whole numbers, found ${quote(shape)}.`);
+    throw bad(path, `tensor ${shown(name)}: expected a shape of whole numbers, found ${shown(shape)}.`);
   }
   if (!isCounts(range) || range.length !== 2 || range[0]! > range[1]!) {
-    throw bad(path, `tensor ${quote(name)}: expected data_offsets [begin, end], found ${quote(range)}.`);
+    throw bad(path, `tensor ${shown(name)}: expected data_offsets [begin, end], found ${shown(range)}.`);
   }
   const bytes = range[1]! - range[0]!;
   const expected = shape.reduce((product, n) => product * n, size);
   if (bytes !== expected) {
     throw bad(
       path,
-      `tensor ${quote(name)}: ${dtype} [${shape.join(", ")}] needs ${expected} bytes, but its data_offsets hold ${bytes}.`,
+      `tensor ${shown(name)}: ${dtype} [${shape.join(", ")}] needs ${expected} bytes, but its data_offsets hold ${bytes}.`,
     );
   }
   return { name, dtype, shape, file: path, offset: start + range[0]!, bytes };
@@ -131,7 +131,7 @@ function checkCoverage(path: string, tensors: TensorInfo[], start: number, fileS
   for (const { name, offset, bytes } of sorted) {
     if (offset !== end) {
       const what = offset < end ? "overlaps the tensor before it" : "leaves a gap before it";
-      throw bad(path, `tensor ${quote(name)} ${what}: expected it at byte ${end}, found ${offset}.`);
+      throw bad(path, `tensor ${shown(name)} ${what}: expected it at byte ${end}, found ${offset}.`);
     }
     end += bytes;
   }
@@ -160,8 +160,8 @@ export function readSafetensors(
       values.set(new Float64Array(raw.buffer));
       badAt = values.findIndex((value) => !Number.isFinite(value));
     } else if (isWeightDtype(dtype)) badAt = decodeFloats(dtype, raw, values.length, values);
-    else throw bad(path, `tensor ${quote(name)}: expected F64, F32, F16 or BF16, found ${dtype}.`);
-    if (badAt >= 0) throw bad(path, `tensor ${quote(name)}: element ${badAt} is NaN or infinite. The file is damaged.`);
+    else throw bad(path, `tensor ${shown(name)}: expected F64, F32, F16 or BF16, found ${dtype}.`);
+    if (badAt >= 0) throw bad(path, `tensor ${shown(name)}: element ${badAt} is NaN or infinite. The file is damaged.`);
     return { name, shape, values };
   });
 }
@@ -200,12 +200,6 @@ export function writeSafetensors(tensors: TensorToWrite[], metadata?: Record<str
     at += bytes.length;
   }
   return file;
-}
-
-/** A value in a message: short, whatever a hostile file puts there. */
-function quote(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
-  return text.length > 120 ? `${text.slice(0, 117)}…` : text;
 }
 
 function bad(path: string, message: string, cause?: unknown): TabTuneError {

@@ -1,4 +1,4 @@
-import { TabTuneError } from "../../errors.ts";
+import { shown, TabTuneError } from "../../errors.ts";
 import type { TensorInfo } from "../checkpoint.ts";
 import type { FileSet } from "../file_set.ts";
 import { GGML_TYPES, OTHER_GGML_TYPES } from "./blocks.ts";
@@ -112,7 +112,7 @@ function parseMetadata(
   const metadata = new Map<string, GgufMeta>();
   for (let i = 0; i < keys && !enough?.(metadata); i++) {
     const key = cursor.name(`metadata key ${i}`, MAX_KEY_BYTES);
-    if (metadata.has(key)) throw bad(path, `metadata key ${quote(key)} is there twice. The file is damaged.`);
+    if (metadata.has(key)) throw bad(path, `metadata key ${shown(key)} is there twice. The file is damaged.`);
     metadata.set(key, parseValue(path, cursor, key));
   }
   return metadata;
@@ -125,23 +125,23 @@ function parseValue(path: string, cursor: ByteCursor, key: string): GgufMeta {
   if (element === ARRAY || element >= VALUE_BYTES.length) {
     throw bad(
       path,
-      `metadata key ${quote(key)}: expected an array of plain values, found elements of type ${element}.`,
+      `metadata key ${shown(key)}: expected an array of plain values, found elements of type ${element}.`,
     );
   }
-  const count = cursor.count(`elements of ${quote(key)}`, VALUE_BYTES[element]!);
+  const count = cursor.count(`elements of ${shown(key)}`, VALUE_BYTES[element]!);
   const values: GgufScalar[] = [];
   for (let i = 0; i < count; i++) values.push(parseScalar(path, cursor, key, element));
   return values;
 }
 
 function parseScalar(path: string, cursor: ByteCursor, key: string, type: number): GgufScalar {
-  if (type === STRING) return cursor.text(`metadata key ${quote(key)}`);
+  if (type === STRING) return cursor.text(`metadata key ${shown(key)}`);
   if (type >= VALUE_BYTES.length) {
-    throw bad(path, `metadata key ${quote(key)}: expected a value type from 0 to 12, found ${type}.`);
+    throw bad(path, `metadata key ${shown(key)}: expected a value type from 0 to 12, found ${type}.`);
   }
   const value = cursor.number(type);
   if (type !== 7) return value;
-  if (value > 1) throw bad(path, `metadata key ${quote(key)}: expected false or true (0 or 1), found ${value}.`);
+  if (value > 1) throw bad(path, `metadata key ${shown(key)}: expected false or true (0 or 1), found ${value}.`);
   return value === 1;
 }
 
@@ -150,13 +150,13 @@ function parseHead(path: string, cursor: ByteCursor): GgufFile {
   const metadata = parseMetadata(path, cursor, counts.keys);
   const alignment = metadata.get("general.alignment") ?? 32;
   if (typeof alignment !== "number" || !Number.isInteger(Math.log2(alignment)) || alignment > 1 << 20) {
-    throw bad(path, `general.alignment: expected a power of two up to ${1 << 20}, found ${quote(alignment)}.`);
+    throw bad(path, `general.alignment: expected a power of two up to ${1 << 20}, found ${shown(alignment)}.`);
   }
   const tensors: TensorInfo[] = [];
   const names = new Set<string>();
   for (let i = 0; i < counts.tensors; i++) {
     const tensor = parseTensor(path, cursor, i, alignment);
-    if (names.has(tensor.name)) throw bad(path, `tensor ${quote(tensor.name)} is there twice. The file is damaged.`);
+    if (names.has(tensor.name)) throw bad(path, `tensor ${shown(tensor.name)} is there twice. The file is damaged.`);
     names.add(tensor.name);
     tensors.push(tensor);
   }
@@ -170,30 +170,30 @@ function parseHead(path: string, cursor: ByteCursor): GgufFile {
 function parseTensor(path: string, cursor: ByteCursor, index: number, alignment: number): TensorInfo {
   const name = cursor.name(`tensor ${index}`, MAX_NAME_BYTES);
   const dims = cursor.u32();
-  if (dims < 1 || dims > 4) throw bad(path, `tensor ${quote(name)}: expected 1 to 4 dimensions, found ${dims}.`);
+  if (dims < 1 || dims > 4) throw bad(path, `tensor ${shown(name)}: expected 1 to 4 dimensions, found ${dims}.`);
   const shape = Array.from({ length: dims }, () => cursor.number(10)).reverse();
   const id = cursor.u32();
   const type = GGML_TYPES.get(id);
   if (!type) {
     throw new TabTuneError(
       "UnsupportedModel",
-      `${path}: tensor ${quote(name)}: its type is ${OTHER_GGML_TYPES.get(id) ?? "one that TabTune does not know"} (ggml type ${id}). Choose a file in ${[...GGML_TYPES.values()].map((t) => t.name).join(", ")}, such as Q4_K_M or Q8_0.`,
+      `${path}: tensor ${shown(name)}: its type is ${OTHER_GGML_TYPES.get(id) ?? "one that TabTune does not know"} (ggml type ${id}). Choose a file in ${[...GGML_TYPES.values()].map((t) => t.name).join(", ")}, such as Q4_K_M or Q8_0.`,
     );
   }
   const offset = cursor.number(10);
   const elements = shape.reduce((product, n) => product * n, 1);
   if (shape.some((n) => n < 1) || !Number.isSafeInteger(elements * type.bytes)) {
-    throw bad(path, `tensor ${quote(name)}: expected a shape of positive numbers, found [${shape.join(", ")}].`);
+    throw bad(path, `tensor ${shown(name)}: expected a shape of positive numbers, found [${shape.join(", ")}].`);
   }
   const row = shape.at(-1)!;
   if (row % type.block !== 0) {
     throw bad(
       path,
-      `tensor ${quote(name)}: rows in ${type.name} need a multiple of ${type.block} values, found ${row}.`,
+      `tensor ${shown(name)}: rows in ${type.name} need a multiple of ${type.block} values, found ${row}.`,
     );
   }
   if (offset % alignment !== 0 || !Number.isSafeInteger(offset)) {
-    throw bad(path, `tensor ${quote(name)}: expected an offset that is a multiple of ${alignment}, found ${offset}.`);
+    throw bad(path, `tensor ${shown(name)}: expected an offset that is a multiple of ${alignment}, found ${offset}.`);
   }
   return { name, dtype: type.name, shape, file: path, offset, bytes: (elements / type.block) * type.bytes };
 }
@@ -204,23 +204,17 @@ function checkPlaces(path: string, tensors: TensorInfo[], start: number, size: n
     if (offset < end) {
       throw bad(
         path,
-        `tensor ${quote(name)} overlaps the one before it: expected it from byte ${end} on, found ${offset}.`,
+        `tensor ${shown(name)} overlaps the one before it: expected it from byte ${end} on, found ${offset}.`,
       );
     }
     end = offset + bytes;
     if (end > size) {
       throw bad(
         path,
-        `tensor ${quote(name)} ends at byte ${end}, but the file has ${size}. It is truncated; download it again.`,
+        `tensor ${shown(name)} ends at byte ${end}, but the file has ${size}. It is truncated; download it again.`,
       );
     }
   }
-}
-
-/** A value in a message: short, whatever a hostile file puts there. */
-function quote(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
-  return text.length > 120 ? `${text.slice(0, 117)}…` : text;
 }
 
 function bad(path: string, message: string): TabTuneError {

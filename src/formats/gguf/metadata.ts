@@ -1,4 +1,4 @@
-import { TabTuneError } from "../../errors.ts";
+import { shown, TabTuneError } from "../../errors.ts";
 import type { GgufFile, GgufMeta, GgufScalar } from "./container.ts";
 
 /** Looks values of known types up in the metadata of a file. Every error names file, key, expected and found. */
@@ -10,10 +10,10 @@ export class Metadata {
   }
 
   bad(key: string, expected: string, found: GgufMeta | undefined): TabTuneError {
-    const shown = JSON.stringify(found)?.slice(0, 80) ?? "no such key";
+    const what = found === undefined ? "no such key" : shown(found, 80);
     return new TabTuneError(
       "BadCheckpoint",
-      `${this.#file.path}: metadata key ${key}: expected ${expected}, found ${shown}. Get another conversion of this model.`,
+      `${this.#file.path}: metadata key ${key}: expected ${expected}, found ${what}. Get another conversion of this model.`,
     );
   }
 

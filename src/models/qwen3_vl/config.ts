@@ -1,4 +1,4 @@
-import { TabTuneError } from "../../errors.ts";
+import { shown, TabTuneError } from "../../errors.ts";
 
 /** The decoder: qwen3-vl.md §1.1. */
 export interface TextConfig {
@@ -47,10 +47,7 @@ export interface Qwen3VLConfig {
 type Json = Record<string, unknown>;
 
 function bad(field: string, expected: string, found: unknown): TabTuneError {
-  return new TabTuneError(
-    "BadCheckpoint",
-    `config.json: ${field}: expected ${expected}, found ${JSON.stringify(found)}.`,
-  );
+  return new TabTuneError("BadCheckpoint", `config.json: ${field}: expected ${expected}, found ${shown(found)}.`);
 }
 
 function object(value: unknown, field: string): Json {

@@ -1,4 +1,4 @@
-import { TabTuneError } from "../../errors.ts";
+import { shown, TabTuneError } from "../../errors.ts";
 import type { Qwen3VLConfig } from "./config.ts";
 
 /** What preprocessor_config.json or processor_config.json says. Pixel numbers are areas. */
@@ -26,7 +26,7 @@ function parseJson(texts: Readonly<Record<string, string>>, path: string): Json 
     throw new TabTuneError("BadCheckpoint", `${path} is not valid JSON (${String(cause)}).`, { cause });
   }
   if (typeof json === "object" && json !== null && !Array.isArray(json)) return json as Json;
-  throw new TabTuneError("BadCheckpoint", `${path}: expected an object, found ${JSON.stringify(json)?.slice(0, 40)}.`);
+  throw new TabTuneError("BadCheckpoint", `${path}: expected an object, found ${shown(json)}.`);
 }
 
 /** What Qwen publishes for videos; used where a checkpoint says nothing about them. Source: qwen3-vl.md §4. */
@@ -39,17 +39,14 @@ class Fields {
 
   constructor(json: unknown, file: string) {
     if (typeof json !== "object" || json === null || Array.isArray(json)) {
-      throw new TabTuneError("BadCheckpoint", `${file}: expected an object, found ${JSON.stringify(json)}.`);
+      throw new TabTuneError("BadCheckpoint", `${file}: expected an object, found ${shown(json)}.`);
     }
     this.#json = json as Json;
     this.#file = file;
   }
 
   bad(field: string, expected: string, found: unknown): TabTuneError {
-    return new TabTuneError(
-      "BadCheckpoint",
-      `${this.#file}: ${field}: expected ${expected}, found ${JSON.stringify(found)}.`,
-    );
+    return new TabTuneError("BadCheckpoint", `${this.#file}: ${field}: expected ${expected}, found ${shown(found)}.`);
   }
 
   count(field: string, expected: number): number {
@@ -82,7 +79,7 @@ class Fields {
   only(field: string, ...allowed: unknown[]): void {
     const value = this.#json[field];
     if (value === undefined || value === null || allowed.includes(value)) return;
-    throw this.bad(field, allowed.map((v) => JSON.stringify(v)).join(" or "), value);
+    throw this.bad(field, allowed.map((v) => shown(v)).join(" or "), value);
   }
 }
 

@@ -33,7 +33,8 @@ export function tensor(name: string, shape: readonly number[]) {
   return { shape, data };
 }
 
-export const config = parseConfig({
+/** Its config.json. */
+export const configJson = {
   model_type: "qwen3_vl",
   tie_word_embeddings: true,
   image_token_id: 60,
@@ -64,7 +65,9 @@ export const config = parseConfig({
     out_hidden_size: 32,
     deepstack_visual_indexes: [0, 1, 2],
   },
-});
+};
+
+export const config = parseConfig(configJson);
 
 export function tinyWeights(): ReferenceWeights {
   const weights = new Map<string, { shape: readonly number[]; data: Float32Array }>();

@@ -1,4 +1,4 @@
-import { TabTuneError } from "../../errors.ts";
+import { shown, TabTuneError } from "../../errors.ts";
 
 type Json = Record<string, unknown>;
 
@@ -115,10 +115,7 @@ function regex(source: string, field: string): RegExp {
   }
 }
 
-function show(value: unknown): string {
-  const text = JSON.stringify(value) ?? "nothing";
-  return text.length > 100 ? `${text.slice(0, 97)}…` : text;
-}
+const show = (value: unknown) => (value === undefined ? "nothing" : shown(value, 100));
 
 function bad(message: string): TabTuneError {
   return new TabTuneError("BadInput", `adapter_config.json: ${message}`);

@@ -51,7 +51,7 @@ export function show(value: unknown): string {
       typeof v === "bigint" ? Number(v) : v instanceof Uint8Array ? `${v.length} bytes` : v;
     text = JSON.stringify(value, plain) ?? String(value);
   } catch {
-    text = String(value);
+    text = "something nested very deeply";
   }
   return text.length > 100 ? `${text.slice(0, 97)}…` : text;
 }
