@@ -1,7 +1,7 @@
 // Seeded damage to files: the same seed gives the same file.
 
 /** 32-bit generator (mulberry32): numbers from 0 up to 1. */
-export function randomOf(seed: number): () => number {
+function randomOf(seed: number): () => number {
   let s = seed | 0;
   return () => {
     s = (s + 0x6d2b79f5) | 0;

@@ -34,6 +34,19 @@ test("damage is found: no archive, a cut one, changed bytes", async () => {
   await expect(file!.read()).rejects.toThrow(/“p” in it cannot be unpacked/);
 });
 
+test("sizes that the archive cannot hold are refused before anything is asked for", async () => {
+  const zip = await bytesOf(await writeZip([{ path: "p", data: new Uint8Array(10) }]));
+  const directory = find(zip, 1, 2);
+  for (const [field, size] of [
+    [20, 0x01000000],
+    [24, 0x00100000],
+  ] as const) {
+    const changed = zip.slice();
+    new DataView(changed.buffer).setUint32(directory + field, size, true);
+    await expect(openZip(new Blob([changed]), "z.zip")).rejects.toThrow(/“p” in it is said to take .* cannot hold/);
+  }
+});
+
 test("a bomb is refused before it is unpacked, and one that lies about its size while it is", async () => {
   const zip = await writeZip([{ path: "zeros", data: "0".repeat(40 << 20) }]);
   await expect(openZip(zip, "bomb.zip")).rejects.toThrow(/“zeros” in it would unpack from \d+ to 41943040 bytes/);

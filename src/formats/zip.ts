@@ -13,7 +13,9 @@ import { TabTuneError, throwIfCancelled } from "../errors.ts";
 // The browser's own inflate. The library's helpers start workers from blob addresses, which the page's policy forbids.
 configure({ useWebWorkers: false });
 
-/** Bounds that no honest archive of charts meets; deflate cannot exceed a ratio of 1,032. */
+/** What deflate cannot exceed. */
+const MAX_DEFLATE = 1032;
+/** Bounds that no honest archive of charts meets. */
 const MAX_ENTRIES = 400_000;
 const MAX_ENTRY_BYTES = 512 << 20;
 const MAX_TOTAL_BYTES = 32 * 2 ** 30;
@@ -55,6 +57,12 @@ export async function openZip(blob: Blob, name: string): Promise<ZipFile[]> {
       throw bad(
         name,
         `“${filename}” in it would unpack from ${compressedSize} to ${uncompressedSize} bytes. Files of at most ${MAX_ENTRY_BYTES} bytes and ${MAX_RATIO} times their packed size are taken.`,
+      );
+    }
+    if (compressedSize > blob.size || uncompressedSize > MAX_DEFLATE * compressedSize) {
+      throw bad(
+        name,
+        `“${filename}” in it is said to take ${compressedSize} bytes and to unpack to ${uncompressedSize}, which an archive of ${blob.size} bytes cannot hold. It is damaged; pack the folder again.`,
       );
     }
   }
