@@ -331,3 +331,11 @@ describe("GGUF", () => {
     expect(() => writeGgufLora(adapter(), "x")).toThrow(/empty/);
   });
 });
+
+test("what is nested too deeply in a config is no module's name", () => {
+  const files = writePeft(adapter(pair(Q, 2, 3, 4)));
+  const nested = `${"[".repeat(20_000)}${"]".repeat(20_000)}`;
+  const config = files[CONFIG_FILE].replace(/"target_modules": ("[^"]*"|\[[^\]]*\])/, `"target_modules": [${nested}]`);
+  expect(config).toContain(nested);
+  expect(readPeft(config, files[WEIGHTS_FILE]).adapter.pairs).toHaveLength(1);
+});

@@ -102,7 +102,9 @@ function patterns(json: Json, field: string): [RegExp, number][] {
 }
 
 function isTarget(targets: unknown, module: string): boolean | undefined {
-  if (Array.isArray(targets)) return targets.some((name) => module === name || module.endsWith(`.${name}`));
+  if (Array.isArray(targets)) {
+    return targets.some((name) => typeof name === "string" && (module === name || module.endsWith(`.${name}`)));
+  }
   if (typeof targets !== "string" || targets === "all-linear") return undefined;
   return regex(`^(?:${targets})$`, "target_modules").test(module);
 }
