@@ -11,7 +11,6 @@ import {
 } from "../src/formats/index.ts";
 import { parseConfig } from "../src/models/index.ts";
 import { parseGenerationConfig, parseProcessorConfig } from "../src/models/qwen3_vl/processor_config.ts";
-import { configJson, tinyWeights } from "../src/models/qwen3_vl/tiny_model.ts";
 import { findChatTemplate, Tokenizer } from "../src/processor/index.ts";
 import {
   type Adapter,
@@ -25,6 +24,7 @@ import {
 import { byteTokenizer, SIMPLE_TEMPLATE } from "./byte_tokenizer.ts";
 import { ggufPair, pairSource } from "./gguf_pair.ts";
 import { greyPng } from "./png.ts";
+import { configJson, tinyWeights } from "./tiny_model.ts";
 
 export type Files = ReadonlyMap<string, Uint8Array<ArrayBuffer>>;
 

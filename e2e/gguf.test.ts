@@ -3,13 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { DebugApi, DebugRequest } from "../src/api/debug_protocol.ts";
-import { ReferenceModel } from "../src/models/qwen3_vl/reference.ts";
 import { type App, openApp } from "./browser.ts";
 import { loadModel } from "./engine_calls.ts";
 import { ggufPair, type PairSource, pairSource } from "./gguf_pair.ts";
 import { colourPng } from "./png.ts";
 import { RandomCheckpoint } from "./random_checkpoint.ts";
 import { relativeL2 } from "./reference.ts";
+import { ReferenceModel } from "./reference_model.ts";
 
 /*
  * A pair of GGUF files in the mix of types that Q4_K_M has, from the files to logits, against the float64 model with the values that the files'

@@ -3,12 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { configOf, PREPROCESSOR, tensorList } from "../scripts/write_random_checkpoint.mjs";
 import { f32ToBf16, f32ToF16 } from "../src/formats/dtype.ts";
-import { BlobFileSet, encodeRows, openCheckpoint, type WeightDtype } from "../src/formats/index.ts";
-import { dequantizeRows } from "../src/formats/quant/planes.ts";
+import { BlobFileSet, openCheckpoint, type WeightDtype } from "../src/formats/index.ts";
 import { writeSafetensors } from "../src/formats/safetensors.ts";
-import { parseConfig, type Qwen3VLConfig, weightSlots } from "../src/models/index.ts";
-import type { ReferenceWeights } from "../src/models/qwen3_vl/reference.ts";
+import { parseConfig, type Qwen3VLConfig } from "../src/models/index.ts";
 import { byteTokenizer, SIMPLE_TEMPLATE, SPECIAL } from "./byte_tokenizer.ts";
+import { gpuWeights } from "./gpu_weights.ts";
+import type { ReferenceWeights } from "./reference_model.ts";
 
 /** Sizes as write_random_checkpoint.mjs takes them. */
 export interface Shape {
@@ -119,18 +119,7 @@ export class RandomCheckpoint {
 
   /** The weights that the GPU holds after an import in a scheme, by their names in the checkpoint. */
   async weights(scheme: "bf16" | "q4a32" | "q4a64"): Promise<ReferenceWeights> {
-    const checkpoint = await openCheckpoint(this.files);
-    const out = new Map<string, { shape: number[]; data: Float32Array }>();
-    for (const slot of weightSlots(this.config, checkpoint, scheme)) {
-      for (const { tensor, rows } of slot.sources) {
-        const { shape, dtype } = checkpoint.tensors.get(tensor)!;
-        const raw = await checkpoint.readRows(tensor, 0, shape[0]!);
-        const { cols } = slot;
-        const job = { scheme: slot.scheme, dtype, raw, rows, cols, tensor, row0: 0 };
-        out.set(tensor, { shape, data: dequantizeRows(slot.scheme, encodeRows(job), rows, cols) });
-      }
-    }
-    return out;
+    return await gpuWeights(await openCheckpoint(this.files), scheme);
   }
 
   remove(): void {

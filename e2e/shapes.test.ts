@@ -5,11 +5,11 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { DebugApi, DebugForward, DebugRequest } from "../src/api/debug_protocol.ts";
 import { prepareImage } from "../src/models/index.ts";
 import { parseProcessorConfig } from "../src/models/qwen3_vl/processor_config.ts";
-import { ReferenceModel } from "../src/models/qwen3_vl/reference.ts";
 import { type App, openApp } from "./browser.ts";
 import { colourPng, readPng } from "./png.ts";
 import { RandomCheckpoint, type Shape, type Style } from "./random_checkpoint.ts";
 import { largestDifference, relativeL2 } from "./reference.ts";
+import { ReferenceModel } from "./reference_model.ts";
 
 /*
  * The engine, from the checkpoint's files to greedy tokens, against the float64 model on the same weights, for shapes that no published

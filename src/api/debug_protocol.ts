@@ -44,6 +44,8 @@ export interface DebugTrainRequest {
   steps: { batches: number[][]; rate: number; seed: number }[];
   step: { weightDecay: number; maxGradNorm: number };
   maxTokens: number;
+  /** Whether to take logits before and afterwards. */
+  withLogits: boolean;
 }
 
 export interface DebugTrainResult {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { erf, ReferenceModel } from "../../../e2e/reference_model.ts";
+import { config, GRIDS, IDS, seedOf, stream, tensor, tinyWeights } from "../../../e2e/tiny_model.ts";
 import { ropePositions } from "./positions.ts";
-import { erf, ReferenceModel } from "./reference.ts";
-import { config, GRIDS, IDS, seedOf, stream, tensor, tinyWeights } from "./tiny_model.ts";
 
 // Vectors of qwen3-vl.md §11.1 and §11.2.
 

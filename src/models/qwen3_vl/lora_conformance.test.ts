@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
+import { ReferenceModel } from "../../../e2e/reference_model.ts";
+import { config, GRIDS, IDS, tensor, tinyWeights } from "../../../e2e/tiny_model.ts";
 import { loraModules } from "./lora_modules.ts";
-import { ReferenceModel } from "./reference.ts";
-import { config, GRIDS, IDS, tensor, tinyWeights } from "./tiny_model.ts";
 
 // Vectors of qwen3-vl.md §11.3: loss and gradients of LoRA pairs (r 4, scale 2) on the tiny model, from transformers and PEFT in f32.
 // Gradients are central differences of the float64 model, so they prove its forward pass with pairs and the printed numbers to
-// each other; the passes on the GPU are compared with the same model in e2e/train_gradients.test.ts.
+// each other; the passes on the GPU are compared with the same model in e2e/training.test.ts.
 
 const R = 4;
 const SCALE = 2;

@@ -3,12 +3,12 @@ import { describe, expect, it } from "vitest";
 import { compareCase } from "../../../e2e/compare_case.ts";
 import { readPng } from "../../../e2e/png.ts";
 import { openReference, type ReferenceCase } from "../../../e2e/reference.ts";
+import { ReferenceModel } from "../../../e2e/reference_model.ts";
 import { BlobFileSet, openCheckpoint } from "../../formats/index.ts";
 import { findChatTemplate, renderChat, Tokenizer } from "../../processor/index.ts";
 import { parseConfig } from "./config.ts";
 import { expandPrompt, prepareImage, prepareVideo } from "./processor.ts";
 import { parseProcessorConfig } from "./processor_config.ts";
-import { ReferenceModel } from "./reference.ts";
 
 /** Written by make_reference.py; beside the repository, not in it. */
 const FOLDERS: [name: string, cases: string[] | undefined][] = [

@@ -1,5 +1,5 @@
-import type { Qwen3VLConfig } from "./config.ts";
-import { ropePositions, visionPositions } from "./positions.ts";
+import type { Qwen3VLConfig } from "../src/models/qwen3_vl/config.ts";
+import { ropePositions, visionPositions } from "../src/models/qwen3_vl/positions.ts";
 
 /**
  * The whole model in float64 and plain loops: the oracle for arithmetic that transformers has no reference of, such as ours in 4 bits.

@@ -1,5 +1,5 @@
-import { parseConfig } from "./config.ts";
-import type { ReferenceWeights } from "./reference.ts";
+import { parseConfig } from "../src/models/qwen3_vl/config.ts";
+import type { ReferenceWeights } from "./reference_model.ts";
 
 /** The tiny model of qwen3-vl.md §11.1 and §11.2, whose every weight follows from its name, and the input of its vectors. */
 
