@@ -1,4 +1,7 @@
+import type { EvaluationRecord, RunRecord, StepRecord, TrainSettings } from "../training_records.ts";
 import type { Message, ModelSource, Picture, Progress } from "./protocol.ts";
+
+export type { EvaluationRecord, RunRecord, StepRecord, TrainSettings };
 
 /** What crosses between page and worker about data sets, adapters and training runs. Same rules as `protocol.ts`. */
 
@@ -77,13 +80,7 @@ export type DatasetChange =
   | { kind: "redo" };
 
 /** Which tokens are learnt, and how large pictures and rows may be. */
-export interface SeenOptions {
-  /** Whose loss counts: every assistant turn, or the last one alone. */
-  turns: "all" | "last";
-  /** Largest picture in pixels (height × width). */
-  maxPixels: number;
-  maxTokens: number;
-}
+export type SeenOptions = Pick<TrainSettings, "turns" | "maxPixels" | "maxTokens">;
 
 /** What the model will see of a row: every token, and whether its loss counts. */
 export interface SeenRow {
@@ -110,39 +107,6 @@ export interface SeenPicture {
   rgba: Uint8ClampedArray<ArrayBuffer>;
 }
 
-/** Everything that decides a run besides model and data. Bounds and the usual values come with `planTraining`'s problems. */
-export interface TrainSettings extends SeenOptions {
-  lora: {
-    r: number;
-    alpha: number;
-    rslora: boolean;
-    parts: {
-      languageAttention: boolean;
-      languageMlp: boolean;
-      visionAttention: boolean;
-      visionMlp: boolean;
-      mergers: boolean;
-    };
-  };
-  dropout: number;
-  learningRate: number;
-  schedule: "linear" | "cosine" | "constant";
-  /** Steps; below 1 a share of all steps. */
-  warmup: number;
-  weightDecay: number;
-  maxGradNorm: number;
-  optimizer: "adamw" | "adamw8";
-  /** Examples in memory at once, 1 to 8, and micro-batches to a step. */
-  batchSize: number;
-  accumulation: number;
-  epochs: number;
-  /** Takes the place of the epochs where it is not 0, as in transformers. */
-  maxSteps: number;
-  seed: number;
-  saveEvery: number;
-  evaluateEvery: number;
-}
-
 export interface TrainingPlan {
   /** Settings that cannot be used; the rest of the plan is absent then. */
   problems: { field: string; expected: string; found: string; remedy: string }[];
@@ -161,8 +125,20 @@ export interface TrainingPlan {
     /** Rows over the limit, left out as a whole; and rows that this model cannot learn, with the reason. */
     tooLong: { number: number; tokens: number }[];
     failed: { number: number; message: string }[];
+    /** Rows held back that each evaluation scores. */
+    scored: number;
     /** Learning rates of at most 200 steps. */
     rates: { step: number; rate: number }[];
+    memory: {
+      /** GPU bytes of the whole run, weights included, and what they are for. */
+      total: number;
+      parts: { name: string; bytes: number }[];
+      /** The largest single buffer, and what this device allows. */
+      largest: number;
+      mostAllowed: number;
+      /** What could be reduced: settings as they would be, and the bytes that it gives back; what helps most first. */
+      reductions: { words: string; saves: number; settings: TrainSettings }[];
+    };
   };
 }
 
@@ -174,6 +150,27 @@ export type AdapterSource =
 
 /** PEFT's folder as a zip (for vLLM and Unsloth too), or a file for llama.cpp, which can hold language layers only. */
 export type AdapterForm = "peft" | "gguf";
+
+/** How an export was proved: it was written, read back and put on the model, and a question answered with both. */
+export interface ExportProof {
+  /** Tokens whose logits were compared. */
+  tokens: number;
+  /** ‖logits of the file − logits of the adapter‖ / ‖logits of the adapter‖. */
+  difference: number;
+}
+
+/** A file, and its proof; without one the model was not loaded, or is training, and the file was read back number by number only. */
+export interface ExportedAdapter {
+  blob: Blob;
+  proof?: ExportProof;
+}
+
+/** A merged checkpoint: a zip where none was written to a folder. Without a proof the zip was too large to be opened again. */
+export interface MergedModel {
+  zip?: Blob;
+  /** Read back, so many layers answered one input as the original with its adapter, off by at most so much, which is rounding. */
+  proof?: { layers: number; difference: number };
+}
 
 export interface AdapterRecord {
   id: string;
@@ -196,57 +193,10 @@ export interface AdapterRecord {
   warnings: string[];
 }
 
-/** One optimizer step. */
-export interface StepRecord {
-  /** Counted from 1. */
-  step: number;
-  epoch: number;
-  /** Mean over the step's trained tokens. */
-  loss: number;
-  learningRate: number;
-  /** Before clipping. */
-  gradientNorm: number;
-  tokens: number;
-  trainedTokens: number;
-  milliseconds: number;
-}
-
-/** Answers to the rows held back; shares are 0 to 1. */
-export interface EvaluationRecord {
-  /** 0: before the first step. */
-  step: number;
-  loss: number;
-  exact: number;
-  relaxed: number;
-  examples: number;
-  /** `right` by the relaxed rule. */
-  samples: { rowId: string; question: string; expected: string; found: string; right: boolean }[];
-}
-
-/** A run of the history. */
-export interface RunRecord {
-  id: string;
-  name: string;
-  created: number;
-  updated: number;
-  state: "running" | "paused" | "stopped" | "finished" | "failed";
-  message?: string;
-  model: { id: string; name: string };
-  dataset: { id: string; name: string; hash: string; trainRows: number; heldBackRows: number };
-  settings: TrainSettings;
-  /** Evaluations without progress after which it ends; 0 never ends it early. */
-  patience: number;
-  steps: number;
-  log: StepRecord[];
-  evaluations: EvaluationRecord[];
-  /** The best adapter so far, and the steps it had learnt. */
-  adapterId?: string;
-  adapterStep?: number;
-  device?: string;
-}
-
 export interface RunOptions {
   name: string;
+  /** GPU bytes that the run may take; one that is planned to take more is not started. */
+  memoryLimit?: number;
   /** As in `RunRecord`. */
   patience: number;
 }
@@ -295,7 +245,7 @@ export interface TrainApi {
   inspectRow(modelId: string, datasetId: string, rowId: string, options: SeenOptions): Promise<SeenRow>;
   seenPicture(modelId: string, pictureId: string, maxPixels: number): Promise<SeenPicture>;
   defaultTrainSettings(): Promise<TrainSettings>;
-  /** Tokenizes every row and says what a run would do. Needs no GPU. */
+  /** Tokenizes every row and says what a run would do and take, before anything is allocated. */
   planTraining(
     modelId: string,
     datasetId: string,
@@ -319,7 +269,8 @@ export interface TrainApi {
   listAdapters(): Promise<AdapterRecord[]>;
   renameAdapter(id: string, name: string): Promise<AdapterRecord>;
   deleteAdapter(id: string): Promise<void>;
-  exportAdapter(id: string, form: AdapterForm): Promise<Blob>;
+  /** Offers no file that does not read back as the adapter it was made of; where its model is loaded, its logits are compared too. */
+  exportAdapter(id: string, form: AdapterForm, taskId: string): Promise<ExportedAdapter>;
   /**
    * The original checkpoint (read again from its source, in 16 or 32 bits) with the adapter merged in: into a folder where the browser can
    * write to one, else as a zip.
@@ -330,7 +281,7 @@ export interface TrainApi {
     folder: FileSystemDirectoryHandle | undefined,
     taskId: string,
     onProgress: (progress: Progress) => void,
-  ): Promise<Blob | undefined>;
+  ): Promise<MergedModel>;
 
   /**
    * Trains an adapter for a stored model; resolves when the run has finished, is paused or stopped. One run at a time in all tabs

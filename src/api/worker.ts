@@ -13,7 +13,7 @@ import { isError, TabTuneError } from "../errors.ts";
 import { type DeviceOptions, Gpu } from "../gpu/index.ts";
 import { runCases } from "../kernels/index.ts";
 import { storageSpace } from "../storage/index.ts";
-import { LoadedAdapters } from "../train/index.ts";
+import { type Adapter, LoadedAdapters } from "../train/index.ts";
 import type {
   Capabilities,
   EngineApi,
@@ -36,6 +36,7 @@ import {
   saveConversation,
 } from "./worker_conversations.ts";
 import { DebugSide } from "./worker_debug.ts";
+import { deleteFeaturesOfModel } from "./worker_features.ts";
 import { memoryVerdict } from "./worker_memory.ts";
 import { deleteModel, importSource, loadStored, models, planOf, progressOf } from "./worker_models.ts";
 import { exportModel } from "./worker_share.ts";
@@ -189,6 +190,13 @@ class Worker {
     });
   }
 
+  /** Compares the logits of two adapters on the loaded model; undefined where another one or none is loaded. */
+  async compareAdapters(modelId: string, live: Adapter, again: Adapter, signal: AbortSignal) {
+    return await this.exclusively(async () => {
+      return this.#loaded?.id === modelId ? await this.#loaded.adapters.compare(live, again, signal) : undefined;
+    });
+  }
+
   async dropAdapter(id: string): Promise<void> {
     await this.exclusively(async () => this.#loaded?.adapters.drop(id));
   }
@@ -334,6 +342,7 @@ const api: EngineApi & TrainApi = {
   async deleteModel(id) {
     if (worker.loadedId === id) await worker.exclusively(async () => worker.unload());
     await deleteModel(id);
+    await deleteFeaturesOfModel(id);
   },
   renameModel,
   exportModel: (id, target, taskId, onProgress) =>

@@ -1,6 +1,6 @@
 import { openModel } from "../engine/index.ts";
 import { TabTuneError } from "../errors.ts";
-import { type FileSet, writeZip } from "../formats/index.ts";
+import { BlobFileSet, type FileSet, writeZip } from "../formats/index.ts";
 import { deleteRecord, getRecord, listRecords, putRecord } from "../storage/index.ts";
 import {
   type Adapter,
@@ -9,14 +9,21 @@ import {
   checkAdapter,
   findAdapter,
   modelCard,
-  type RunRecord,
+  readGgufLora,
   readPeft,
   WEIGHTS_FILE,
   writeGgufLora,
   writePeft,
 } from "../train/index.ts";
-import type { AdapterForm, AdapterRecord, AdapterSource } from "./train_protocol.ts";
+import type { RunRecord } from "../training_records.ts";
+import type { AdapterForm, AdapterRecord, AdapterSource, ExportedAdapter, ExportProof } from "./train_protocol.ts";
 import { openSource } from "./worker_models.ts";
+
+/** Relative L2 of logits that an export may be off by. PEFT's form is the same bits; GGUF's scales are rounded once. */
+const MOST_DIFFERENCE = 1e-4;
+
+/** Compares logits of a stored adapter with those of its file, on the model of this id. */
+type Compare = (modelId: string, live: Adapter, again: Adapter) => Promise<ExportProof | undefined>;
 
 /** As stored beside its record: PEFT's own two files. */
 interface StoredFiles {
@@ -35,15 +42,20 @@ export class Adapters {
     return await this.store(adapter, { name, modelId, origin: "imported", warnings });
   }
 
-  /** Keeps an adapter as PEFT's files, which must read back as the same numbers. */
+  /**
+   * Keeps an adapter as PEFT's files, which must read back as the same numbers.
+   * @param inPlaceOf an adapter whose id and name it takes over, if that is still stored
+   */
   async store(
     adapter: Adapter,
     facts: Pick<AdapterRecord, "name" | "modelId" | "origin" | "warnings"> & { runId?: string },
+    inPlaceOf?: string,
   ): Promise<AdapterRecord> {
     const files = proved(adapter);
+    const before = inPlaceOf && ((await getRecord("adapter", inPlaceOf)) as AdapterRecord | undefined);
     const record: AdapterRecord = {
       ...facts,
-      id: crypto.randomUUID(),
+      ...(before ? { id: before.id, name: before.name } : { id: crypto.randomUUID() }),
       created: Date.now(),
       base: adapter.base,
       r: adapter.r,
@@ -83,19 +95,47 @@ export class Adapters {
     return readPeft(stored.config, new Uint8Array(await stored.weights.arrayBuffer())).adapter;
   }
 
-  /** A zip for PEFT, vLLM and Unsloth with a model card, or a file for llama.cpp. Throws `BadInput` where a form cannot hold it. */
-  async exportAdapter(id: string, form: AdapterForm): Promise<Blob> {
+  /**
+   * A zip for PEFT, vLLM and Unsloth with a model card, or a file for llama.cpp, read back from what was written.
+   * @param compare puts both on the model and compares their logits; undefined where that cannot be done now
+   * Throws `BadInput` where a form cannot hold it, `Internal` where the file is not the adapter.
+   */
+  async exportAdapter(id: string, form: AdapterForm, compare: Compare): Promise<ExportedAdapter> {
     const record = await find(id);
     const adapter = await this.load(id);
-    if (form === "gguf") return new Blob([writeGgufLora(adapter, record.name)]);
+    const { blob, again } = form === "gguf" ? await asGguf(record, adapter) : await this.#asZip(record, adapter);
+    const proof = await compare(record.modelId, adapter, again);
+    if (proof && !(proof.difference <= MOST_DIFFERENCE)) {
+      throw new TabTuneError(
+        "Internal",
+        `The file answers differently from the adapter: over ${proof.tokens} tokens its logits are off by ${proof.difference.toExponential(1)}, at most ${MOST_DIFFERENCE.toExponential(0)} is allowed. It is not offered. Please report this.`,
+      );
+    }
+    return { blob, ...(proof ? { proof } : {}) };
+  }
+
+  async #asZip(record: AdapterRecord, adapter: Adapter): Promise<Written> {
     const run = record.runId ? ((await getRecord("run", record.runId)) as RunRecord | undefined) : undefined;
     const files = proved(adapter);
-    return await writeZip([
+    const blob = await writeZip([
       { path: CONFIG_FILE, data: files[CONFIG_FILE] },
       { path: WEIGHTS_FILE, data: files[WEIGHTS_FILE] },
       { path: "README.md", data: modelCard(record.name, adapter, run) },
     ]);
+    const { config, weights } = await findAdapter([{ path: "adapter.zip", file: blob }]);
+    return { blob, again: readPeft(config, weights).adapter };
   }
+}
+
+/** An export, and the adapter that is read from it. */
+interface Written {
+  blob: Blob;
+  again: Adapter;
+}
+
+async function asGguf({ name }: AdapterRecord, adapter: Adapter): Promise<Written> {
+  const blob = new Blob([writeGgufLora(adapter, name)]);
+  return { blob, again: await readGgufLora(new BlobFileSet(name, [{ path: "lora.gguf", file: blob }]), "lora.gguf") };
 }
 
 /** PEFT's files, read back and compared number by number. */

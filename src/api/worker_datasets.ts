@@ -15,6 +15,7 @@ import {
 } from "../train/index.ts";
 import type { Picture } from "./protocol.ts";
 import type { DatasetDraft, DatasetRow, DatasetSource, DatasetSummary, TrainApi } from "./train_protocol.ts";
+import { deleteFeaturesOfPictures } from "./worker_features.ts";
 
 /** The example that comes with the app: dot charts, a kind that the demo model was not trained on. A zip as `exportDataset` writes it. */
 const EXAMPLE = { folder: "datasets/dots/", file: "dots.zip", name: "Dot charts (example)" };
@@ -141,6 +142,7 @@ export class Datasets {
         for (const picture of kept) gone.delete(picture);
       }
       for (const picture of gone) await deleteRecord("dataset-picture", picture);
+      await deleteFeaturesOfPictures(gone);
     });
   }
 
@@ -184,6 +186,11 @@ export class Datasets {
 
   /** A stored picture's bytes. Throws `NotFound`. */
   readonly picture = async (pictureId: string): Promise<Blob> => (await picture(pictureId)).blob;
+
+  /** Pictures that rows of a data set show; none when it is gone. */
+  async picturesOf(id: string): Promise<ReadonlySet<string>> {
+    return picturesOf(await rowsById(id).catch(() => []));
+  }
 
   /** The rows (or one of them) with the sizes of their pictures. */
   async forTraining(id: string, rowId?: string): Promise<TrainingData> {

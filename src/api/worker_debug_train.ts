@@ -41,7 +41,7 @@ export async function debugTrain(engine: Engine, request: DebugTrainRequest): Pr
   }
 
   const options = { maxTokens: request.maxTokens, maxPatches: trainsTower ? 1024 : 0, dropout: request.dropout };
-  const { counts, ...plan } = loraTrainingBytes(config, adapted, options);
+  const { counts, largest: _, ...plan } = loraTrainingBytes(config, adapted, options);
   const planned = Object.values(plan).reduce((a, b) => a + b, 0) + optimizerBytes(request.optimizer, counts);
   const before = gpu.ledger.total;
   const adapter = await GpuAdapter.create(gpu, config, adapted);
@@ -58,6 +58,7 @@ export async function debugTrain(engine: Engine, request: DebugTrainRequest): Pr
     logits: [],
   };
   const logits = async () => {
+    if (!request.withLogits) return;
     result.logits.push(await promptLogits(engine, examples[0]!.ids, pictures[0]!));
   };
   try {

@@ -2,18 +2,12 @@ import { openModel } from "../engine/index.ts";
 import { TabTuneError } from "../errors.ts";
 import { imageSize, parseConfig, parseProcessorConfig } from "../models/index.ts";
 import { decodeImage, resizeBicubic } from "../processor/index.ts";
-import {
-  checkSettings,
-  encodeRows,
-  exportDataset,
-  planRun,
-  RowTokenizer,
-  type TrainSettings,
-  trainScript,
-} from "../train/index.ts";
+import { checkSettings, encodeRows, exportDataset, planRun, RowTokenizer, trainScript } from "../train/index.ts";
+import type { TrainSettings } from "../training_records.ts";
 import type { Picture } from "./protocol.ts";
 import type { SeenOptions, SeenPicture, SeenRow, TrainingPlan } from "./train_protocol.ts";
 import type { TrainingData } from "./worker_datasets.ts";
+import { describeMemory } from "./worker_train_memory.ts";
 
 /** Rows of a list in a plan: more than a page shows. */
 const MAX_LISTED = 1000;
@@ -60,17 +54,18 @@ export async function seenPicture(modelId: string, picture: Picture, maxPixels: 
   return { width, height, rgba };
 }
 
-/** What a run would do: settings checked, rows tokenized, steps counted. */
+/** What a run would do and take: settings checked, rows tokenized, steps and bytes counted. @param maxBytes of one GPU buffer */
 export async function planTraining(
   modelId: string,
   data: TrainingData,
   settings: TrainSettings,
+  maxBytes: number,
   signal: AbortSignal,
   onProgress: (done: number, total: number) => void,
 ): Promise<TrainingPlan> {
   const problems = checkSettings(settings);
   if (problems.length > 0) return { problems };
-  const { config, parameters } = await openModel(modelId);
+  const manifest = await openModel(modelId);
   const encoded = await encodeRows(await tokenizerOf(modelId), data.rows, data.sizeOf, {
     ...settings,
     signal,
@@ -79,11 +74,14 @@ export async function planTraining(
   const number = new Map(data.rows.map((row, i) => [row.id, i + 1]));
   const part = new Map(data.rows.map((row, i) => [row.id, data.parts[i]]));
   const train = encoded.examples.filter(({ rowId }) => part.get(rowId) === "train");
+  const heldBack = encoded.examples.length - train.length;
   return {
     problems,
     plan: {
-      ...planRun(settings, { config, parameters }, train),
-      heldBackExamples: encoded.examples.length - train.length,
+      ...planRun(settings, manifest, train),
+      heldBackExamples: heldBack,
+      scored: Math.min(heldBack, settings.evaluateRows || heldBack),
+      memory: describeMemory(manifest, settings, encoded.examples, maxBytes),
       tooLong: encoded.tooLong
         .slice(0, MAX_LISTED)
         .map(({ rowId, tokens }) => ({ number: number.get(rowId)!, tokens })),

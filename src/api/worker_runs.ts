@@ -1,6 +1,7 @@
 import { TabTuneError } from "../errors.ts";
 import { deleteRecord, getRecord, listRecords, putRecord } from "../storage/index.ts";
-import { deleteCheckpoints, type RunRecord, runCsv } from "../train/index.ts";
+import { deleteCheckpoints, runCsv } from "../train/index.ts";
+import type { RunRecord } from "../training_records.ts";
 
 /** Runs, newest first. */
 export async function listRuns(): Promise<RunRecord[]> {

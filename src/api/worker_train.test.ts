@@ -3,7 +3,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { BlobFileSet, MANIFEST_VERSION, type ModelManifest, openZip } from "../formats/index.ts";
 import { putManifest, putRecord } from "../storage/index.ts";
-import { DEFAULT_SETTINGS, type RunRecord, readPeft } from "../train/index.ts";
+import { type Adapter, DEFAULT_SETTINGS, readPeft } from "../train/index.ts";
+import type { RunRecord } from "../training_records.ts";
 import { Adapters } from "./worker_adapters.ts";
 import type { TrainingData } from "./worker_datasets.ts";
 import { exportMerged } from "./worker_merge.ts";
@@ -88,11 +89,18 @@ describe.skipIf(!existsSync(REFERENCE))("with a stored model", () => {
   });
 
   test("a plan: what trains, how long, what is left out; bad settings come back as problems", async () => {
-    const { plan, problems } = await planTraining("m", data, DEFAULT_SETTINGS, never, () => {});
+    const { plan, problems } = await planTraining("m", data, DEFAULT_SETTINGS, 2 ** 31, never, () => {});
     expect(problems).toEqual([]);
     expect(plan).toMatchObject({ examples: 2, heldBackExamples: 1, stepsPerEpoch: 1, steps: 3, failed: [] });
     expect(plan!.tooLong.map((t) => t.number)).toEqual([2]);
-    const bad = await planTraining("m", data, { ...DEFAULT_SETTINGS, learningRate: Number.NaN }, never, () => {});
+    const bad = await planTraining(
+      "m",
+      data,
+      { ...DEFAULT_SETTINGS, learningRate: Number.NaN },
+      2 ** 31,
+      never,
+      () => {},
+    );
     expect([bad.plan, bad.problems.map((p) => p.field)]).toEqual([undefined, ["learningRate"]]);
   });
 
@@ -124,15 +132,36 @@ describe.skipIf(!existsSync(REFERENCE))("with a stored model", () => {
     expect(record).toMatchObject({ name: "mine", origin: "imported", r: 8, alpha: 16, layers: 28, hasVision: false });
     expect([record.parameters, record.warnings]).toEqual([52224, []]);
     expect((await adapters.renameAdapter(record.id, "Dots")).name).toBe("Dots");
-    const zip = await openZip(await adapters.exportAdapter(record.id, "peft"), "z");
+    const compared: boolean[] = [];
+    const same = async (modelId: string, live: Adapter, file: Adapter) => {
+      compared.push(modelId === "m" && live !== file && live.pairs.length === file.pairs.length);
+      return { tokens: 9, difference: 1e-6 };
+    };
+    const peft = await adapters.exportAdapter(record.id, "peft", same);
+    expect(peft.proof).toEqual({ tokens: 9, difference: 1e-6 });
+    const zip = await openZip(peft.blob, "z");
     const read = (path: string) => zip.find((f) => f.path === path)!.read();
     const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
     const again = readPeft(decode(await read("adapter_config.json")), await read("adapter_model.safetensors"));
     expect(again.adapter).toEqual(await adapters.load(record.id));
     expect(decode(await read("README.md"))).toContain("# Dots");
-    const gguf = new Uint8Array(await (await adapters.exportAdapter(record.id, "gguf")).arrayBuffer());
+    const { blob, proof } = await adapters.exportAdapter(record.id, "gguf", async () => undefined);
+    expect(proof).toBeUndefined();
+    const gguf = new Uint8Array(await blob.arrayBuffer());
+    const other = async () => ({ tokens: 9, difference: 0.01 });
+    await expect(adapters.exportAdapter(record.id, "gguf", other)).rejects.toThrow(
+      /answers differently .* over 9 tokens its logits are off by 1.0e-2, at most 1e-4 is allowed. It is not offered/,
+    );
+    expect(compared).toEqual([true]);
     expect(decode(gguf.subarray(0, 4))).toBe("GGUF");
     expect((await new Adapters().listAdapters()).map((a) => a.name)).toEqual(["Dots"]);
+    // A run's better adapter takes the place of its own, under the name that a visitor has given it.
+    const better = { ...(await adapters.load(record.id)), base: "B" };
+    const facts = { name: "new", modelId: "m", origin: "trained" as const, warnings: [] };
+    expect(await adapters.store(better, facts, record.id)).toMatchObject({ id: record.id, name: "Dots", base: "B" });
+    const separate = await adapters.store(better, facts, "deleted meanwhile");
+    expect((await adapters.listAdapters()).map((a) => a.name).sort()).toEqual(["Dots", "new"]);
+    await adapters.deleteAdapter(separate.id);
     await adapters.deleteAdapter(record.id);
     expect(await adapters.listAdapters()).toEqual([]);
     await expect(adapters.load(record.id)).rejects.toThrow(/not stored in this browser/);
@@ -150,8 +179,12 @@ describe.skipIf(!existsSync(REFERENCE))("with a stored model", () => {
       names.map((path) => ({ path, file: new Blob([readFileSync(`${REFERENCE}/checkpoint/${path}`)]) })),
     );
     const seen: number[] = [];
-    const zip = await exportMerged(set, adapter, undefined, never, (done, total) => seen.push(done / total));
+    const { zip, proof } = await exportMerged(set, adapter, undefined, never, (d, total) => seen.push(d / total));
     expect(seen.at(-1)).toBe(1);
+    expect(proof!.layers).toBe(28);
+    // Something was rounded, and no more than that.
+    expect(proof!.difference).toBeGreaterThan(0);
+    expect(proof!.difference).toBeLessThan(2 ** -8);
     const zipped = await openZip(zip!, "z");
     expect(zipped.map((f) => f.path).sort()).toEqual(names);
 
@@ -161,12 +194,22 @@ describe.skipIf(!existsSync(REFERENCE))("with a stored model", () => {
         written.set(path, []);
         return {
           createWritable: async () => new WritableStream({ write: (chunk) => void written.get(path)!.push(chunk) }),
+          getFile: async () => {
+            const bytes = Buffer.concat(written.get(path)!);
+            // A disk that forgets: the second half of what was written is zero.
+            return new Blob([forgets && path.endsWith(".safetensors") ? bytes.fill(0, bytes.length / 2) : bytes]);
+          },
         };
       },
     } as unknown as FileSystemDirectoryHandle;
-    expect(await exportMerged(set, adapter, folder, never, () => {})).toBeUndefined();
+    let forgets = false;
+    expect(await exportMerged(set, adapter, folder, never, () => {})).toEqual({ proof });
     const file = zipped.find((f) => f.path === "model.safetensors")!;
     expect(Buffer.concat(written.get("model.safetensors")!).equals(Buffer.from(await file.read()))).toBe(true);
+    forgets = true;
+    await expect(exportMerged(set, adapter, folder, never, () => {})).rejects.toThrow(
+      /read back, and model.* answers differently from the adapter/,
+    );
     await expect(exportMerged(set, adapter, folder, AbortSignal.abort(), () => {})).rejects.toThrow(/cancelled/);
   });
 

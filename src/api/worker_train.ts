@@ -1,6 +1,6 @@
 import * as Comlink from "comlink";
-import { DEFAULT_SETTINGS } from "../train/index.ts";
-import type { TrainApi } from "./train_protocol.ts";
+import { type Adapter, DEFAULT_SETTINGS } from "../train/index.ts";
+import type { ExportProof, TrainApi } from "./train_protocol.ts";
 import type { Adapters } from "./worker_adapters.ts";
 import { Datasets } from "./worker_datasets.ts";
 import { exportMerged } from "./worker_merge.ts";
@@ -14,6 +14,13 @@ interface Host extends TrainHost {
   readonly adapters: Adapters;
   /** Puts a stored adapter on the loaded model, or takes off what is on. */
   useAdapter(id: string | undefined): Promise<void>;
+  /** Compares the logits of two adapters on the loaded model; undefined where another one or none is loaded. */
+  compareAdapters(
+    modelId: string,
+    live: Adapter,
+    again: Adapter,
+    signal: AbortSignal,
+  ): Promise<ExportProof | undefined>;
   /** Frees a deleted adapter. */
   dropAdapter(id: string): Promise<void>;
   task<T>(taskId: string, work: (signal: AbortSignal) => Promise<T>): Promise<T>;
@@ -24,6 +31,8 @@ export function trainMethods(worker: Host): TrainApi {
   const datasets = new Datasets();
   const { adapters } = worker;
   const runs = new TrainingRuns(worker, datasets, adapters);
+  // Without a GPU a plan can still be made.
+  const largestBuffer = async () => (await worker.gpu().catch(() => undefined))?.maxBytes ?? Number.POSITIVE_INFINITY;
   return {
     readDataset: (source, taskId, onProgress) =>
       worker.task(taskId, (signal) => datasets.readDataset(source, appBase(), signal, onProgress)),
@@ -46,7 +55,14 @@ export function trainMethods(worker: Host): TrainApi {
     defaultTrainSettings: async () => DEFAULT_SETTINGS,
     planTraining: (modelId, datasetId, settings, taskId, onProgress) =>
       worker.task(taskId, async (signal) =>
-        planTraining(modelId, await datasets.forTraining(datasetId), settings, signal, onProgress),
+        planTraining(
+          modelId,
+          await datasets.forTraining(datasetId),
+          settings,
+          await largestBuffer(),
+          signal,
+          onProgress,
+        ),
       ),
     exportScript: (modelId, datasetId, settings, taskId, onProgress) =>
       worker.task(taskId, async (signal) => {
@@ -61,7 +77,12 @@ export function trainMethods(worker: Host): TrainApi {
       await worker.dropAdapter(id);
       await adapters.deleteAdapter(id);
     },
-    exportAdapter: (id, form) => adapters.exportAdapter(id, form),
+    exportAdapter: (id, form, taskId) =>
+      worker.task(taskId, (signal) =>
+        adapters.exportAdapter(id, form, async (modelId, live, again) =>
+          runs.isActive ? undefined : await worker.compareAdapters(modelId, live, again, signal),
+        ),
+      ),
     exportMerged: (source, adapterId, folder, taskId, onProgress) =>
       worker.task(taskId, async (signal) => {
         const adapter = await adapters.load(adapterId);

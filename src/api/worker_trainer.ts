@@ -1,34 +1,33 @@
 import { type Engine, openModel } from "../engine/index.ts";
 import { isError, TabTuneError } from "../errors.ts";
 import { sha256Hex } from "../formats/index.ts";
-import { getRecord, putRecord, withLock } from "../storage/index.ts";
+import type { Gpu } from "../gpu/index.ts";
+import { withLock } from "../storage/index.ts";
 import {
   type Adapter,
   checkSettings,
-  type EvaluationRecord,
   encodeRows,
-  type FeatureStore,
   loadCheckpoint,
+  MOST_ANSWER_TOKENS,
   planRun,
-  type RunRecord,
-  type StepRecord,
   TrainingSession,
-  type TrainSettings,
 } from "../train/index.ts";
+import type { EvaluationRecord, RunRecord, StepRecord, TrainSettings } from "../training_records.ts";
 import type { RunEvent, RunOptions } from "./train_protocol.ts";
 import type { Adapters } from "./worker_adapters.ts";
 import type { Datasets } from "./worker_datasets.ts";
+import { deleteFeaturesOfPictures, featureStore } from "./worker_features.ts";
 import { tokenizerOf } from "./worker_plans.ts";
-import { deleteRun, loadRun, saveRun } from "./worker_runs.ts";
+import { deleteRun, listRuns, loadRun, saveRun } from "./worker_runs.ts";
+import { describeMemory } from "./worker_train_memory.ts";
 
 /** How often a lost device is opened again in one run. */
 const RECOVERIES = 3;
-/** Room for the question and the answer of an evaluation beside the longest example. */
-const ANSWER_ROOM = 256;
 
 /** The part of the worker that a run needs. */
 export interface TrainHost {
   readonly engine: Engine;
+  gpu(): Promise<Gpu>;
   readonly loadedId: string | undefined;
   exclusively<T>(work: () => Promise<T>): Promise<T>;
   /** Loads a stored model with a context of so many tokens, on a new device if the old one is gone. Call it inside `exclusively`. */
@@ -48,6 +47,11 @@ export class TrainingRuns {
     this.#host = host;
     this.#datasets = datasets;
     this.#adapters = adapters;
+  }
+
+  /** True while a run holds the GPU. */
+  get isActive(): boolean {
+    return this.#active !== undefined;
   }
 
   /** Starts a new run. Resolves when it has ended in any way but an error; what it earned is kept then, too. */
@@ -80,7 +84,7 @@ export class TrainingRuns {
       log: [],
       evaluations: [],
     };
-    return await this.#locked(() => this.#run(run, signal, onEvent));
+    return await this.#locked(() => this.#run(run, signal, onEvent, options.memoryLimit));
   }
 
   /** Goes on with a run from its newest good checkpoint. Throws `BadInput` when its data has changed. */
@@ -100,7 +104,12 @@ export class TrainingRuns {
 
   async delete(runId: string): Promise<void> {
     if (this.#active?.id === runId) throw new TabTuneError("Busy", "This run is under way. Stop it first.");
+    const { model, dataset } = await loadRun(runId);
     await deleteRun(runId);
+    // What the tower made of its pictures goes too, unless another run of the same model and data may still want it.
+    const others = await listRuns();
+    if (others.some((run) => run.model.id === model.id && run.dataset.id === dataset.id)) return;
+    await deleteFeaturesOfPictures(await this.#datasets.picturesOf(dataset.id), model.id);
   }
 
   async #locked<T>(work: () => Promise<T>): Promise<T> {
@@ -109,7 +118,12 @@ export class TrainingRuns {
   }
 
   /** The whole life of a run in this tab: data, model, steps, and again from the last checkpoint when the device is lost. */
-  async #run(started: RunRecord, signal: AbortSignal, onEvent: OnEvent): Promise<RunRecord> {
+  async #run(
+    started: RunRecord,
+    signal: AbortSignal,
+    onEvent: OnEvent,
+    memoryLimit = Number.POSITIVE_INFINITY,
+  ): Promise<RunRecord> {
     let run = started;
     const { id } = run;
     const host = this.#host;
@@ -121,7 +135,7 @@ export class TrainingRuns {
     try {
       for (let lost = 0; ; lost++) {
         try {
-          const end = await this.#attempt(run, keep, signal, onEvent);
+          const end = await this.#attempt(run, keep, { signal, onEvent, memoryLimit });
           await keep({ state: end === "stopped early" ? "finished" : end });
           return run;
         } catch (error) {
@@ -147,8 +161,7 @@ export class TrainingRuns {
   async #attempt(
     run: RunRecord,
     keep: (change: Partial<RunRecord>) => Promise<void>,
-    signal: AbortSignal,
-    onEvent: OnEvent,
+    { signal, onEvent, memoryLimit }: { signal: AbortSignal; onEvent: OnEvent; memoryLimit: number },
   ) {
     const { settings, model, dataset } = run;
     const data = await this.#datasets.forTraining(dataset.id);
@@ -174,6 +187,8 @@ export class TrainingRuns {
         `No row of “${dataset.name}” can be learnt: ${encoded.tooLong.length} are over ${settings.maxTokens} tokens, ${encoded.failed.length} failed. Raise the limit or lower the pictures' pixel budget.`,
       );
     }
+    const { maxBytes } = await this.#host.gpu();
+    checkMemory(describeMemory(manifest, settings, encoded.examples, maxBytes), memoryLimit);
     const { steps } = planRun(settings, manifest, train);
     const spec = await hashOf([settings, dataset.hash, manifest.sourceFingerprint, manifest.scheme]);
     const { checkpoint, damaged } = await loadCheckpoint(run.id, spec);
@@ -184,7 +199,7 @@ export class TrainingRuns {
     const evaluations: EvaluationRecord[] = checkpoint ? upTo(run.evaluations) : [];
     onEvent({ type: "phase", phase: "Loading the model", done: 0, total: 1 });
     const longest = encoded.examples.reduce((most, { ids }) => Math.max(most, ids.length), 0);
-    await this.#host.reload(model.id, longest + ANSWER_ROOM, signal);
+    await this.#host.reload(model.id, longest + MOST_ANSWER_TOKENS, signal);
     const { engine } = this.#host;
     await keep({
       state: "running",
@@ -212,11 +227,10 @@ export class TrainingRuns {
         spec,
         patience: run.patience,
         keepAdapter: async (adapter: Adapter, step) => {
-          const old = adapterId;
           const facts = { name: run.name, modelId: model.id, origin: "trained" as const, warnings: [], runId: run.id };
-          adapterId = (await this.#adapters.store({ ...adapter, base: manifest.name }, facts)).id;
+          // A better one takes the place of this run's own: chats that use it go on with it, other runs' adapters are not touched.
+          adapterId = (await this.#adapters.store({ ...adapter, base: manifest.name }, facts, adapterId)).id;
           await keep({ adapterId, adapterStep: step });
-          if (old) await this.#adapters.deleteAdapter(old);
         },
         onCheckpoint: () => keep({}),
         onStep(record) {
@@ -243,12 +257,24 @@ export class TrainingRuns {
   }
 }
 
+/** Throws `OutOfMemory` before anything is allocated, with what could be reduced. */
+function checkMemory(
+  { total, largest, mostAllowed, reductions }: ReturnType<typeof describeMemory>,
+  memoryLimit: number,
+): void {
+  const size = (bytes: number) => `${(bytes / 1e9).toPrecision(3)} GB`;
+  const [needed, limit, what] =
+    largest > mostAllowed
+      ? [largest, mostAllowed, "in one buffer, and this device binds"]
+      : [total, memoryLimit, "of the GPU's memory, and it may take"];
+  if (needed <= limit) return;
+  const ways = reductions.slice(0, 3).map(({ words, saves }) => `${words} (−${size(saves)})`);
+  throw new TabTuneError(
+    "OutOfMemory",
+    `The run was not started: it needs ${size(needed)} ${what} at most ${size(limit)}. ${ways.length > 0 ? `What helps: ${ways.join(", ")}.` : "Shorten the rows or take a smaller model."}`,
+  );
+}
+
 async function hashOf(value: unknown): Promise<string> {
   return await sha256Hex(new TextEncoder().encode(JSON.stringify(value)));
 }
-
-/** Features of pictures between epochs, in this browser's storage. */
-const featureStore: FeatureStore = {
-  get: async (key) => (await getRecord("picture-features", key)) as Float32Array<ArrayBuffer>[] | undefined,
-  put: (key, features) => putRecord("picture-features", key, features),
-};

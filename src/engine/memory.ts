@@ -21,7 +21,7 @@ export interface MemoryPlan {
 /** A picture of this area must fit beside the cache; larger ones are tried when they come. */
 const PLANNED_PIXELS = 1280 * 1280;
 
-/** GPU bytes of encoding one square picture of so many patches, as the vision tower allocates them. @internal */
+/** GPU bytes of encoding one square picture of so many patches, as the vision tower allocates them. */
 export function visionBytes({ vision }: Qwen3VLConfig, patches: number): number {
   const v = vision.hiddenSize;
   const merge = vision.spatialMergeSize ** 2;
@@ -36,7 +36,7 @@ export function visionBytes({ vision }: Qwen3VLConfig, patches: number): number 
 }
 
 /** Longest context whose largest single buffers this device can bind. */
-export function longestContext(gpu: Gpu, config: Qwen3VLConfig, cacheType: CacheType): number {
+export function longestContext(gpu: Pick<Gpu, "maxBytes">, config: Qwen3VLConfig, cacheType: CacheType): number {
   const { text } = config;
   const element = cacheType === "f16" ? 2 : 4;
   const perToken = Math.max(
@@ -49,7 +49,7 @@ export function longestContext(gpu: Gpu, config: Qwen3VLConfig, cacheType: Cache
 
 /** The sizes of everything beside the weights, before the first allocation. Throws `OutOfMemory` when nothing sensible fits. */
 export function planMemory(
-  gpu: Gpu,
+  gpu: Pick<Gpu, "maxBytes">,
   config: Qwen3VLConfig,
   wanted: { contextLength?: number; cacheType?: CacheType },
 ): MemoryPlan {

@@ -4,6 +4,7 @@ export { parseCsv } from "./csv.ts";
 export { decodeFloats, encodeFloats, f16ToF32, isWeightDtype } from "./dtype.ts";
 export type { FileSet } from "./file_set.ts";
 export { sha256Hex } from "./fingerprint.ts";
+export { readGgufFile } from "./gguf/container.ts";
 export type { GgufChoice } from "./gguf/pick.ts";
 export { type GgufValue, writeGguf } from "./gguf_writer.ts";
 export { HttpFileSet } from "./http_files.ts";

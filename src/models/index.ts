@@ -8,7 +8,6 @@ export { expandPrompt, imageSize, prepareImage, prepareImageInTurns, prepareVide
 export { type ProcessorConfig, parseGenerationConfig, parseProcessorConfig } from "./qwen3_vl/processor_config.ts";
 export { Qwen3VL } from "./qwen3_vl/qwen3_vl.ts";
 export type {
-  LoraSettings,
   TrainExample,
   TrainedBuffer,
   TrainImage,

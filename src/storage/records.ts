@@ -42,6 +42,14 @@ export async function listRecords(kind: RecordKind): Promise<{ id: string; value
   });
 }
 
+/** Ids of a kind in order, without reading the values. */
+export async function listRecordIds(kind: RecordKind): Promise<string[]> {
+  return await transact("records", "readonly", async (store) => {
+    const keys = await promisifyRequest<IDBValidKey[]>(store.getAllKeys(keysUnder(kind)));
+    return keys.map((key) => String((key as string[])[1]));
+  });
+}
+
 export async function deleteRecord(kind: RecordKind, id: string): Promise<void> {
   await transact("records", "readwrite", async (store) => {
     store.delete([kind, id]);

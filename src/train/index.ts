@@ -1,7 +1,8 @@
 export { type Adapter, checkAdapter } from "./adapter/adapter.ts";
-export { writeGgufLora } from "./adapter/gguf.ts";
+export { readGgufLora, writeGgufLora } from "./adapter/gguf.ts";
 export { type AdapterFiles, findAdapter } from "./adapter/import.ts";
 export { type MergedFile, mergedFiles } from "./adapter/merge.ts";
+export { proveMerged } from "./adapter/merge_proof.ts";
 export { modelCard } from "./adapter/model_card.ts";
 export { LoadedAdapters } from "./adapter/on_gpu.ts";
 export { CONFIG_FILE, readPeft, WEIGHTS_FILE, writePeft } from "./adapter/peft.ts";
@@ -10,12 +11,13 @@ export { type Dataset, DatasetEditor, datasetHash, partsOf, picturesOf } from ".
 export { exportDataset } from "./data/export_dataset.ts";
 export { type ReadResult, readDataset } from "./data/read_dataset.ts";
 export type { DataRow } from "./data/row.ts";
-export { type EvaluationRecord, type RunRecord, runCsv, type StepRecord } from "./metrics/run_record.ts";
+export { type ExampleSize, planTrainingMemory, reductions, type TrainingMemoryPlan } from "./memory.ts";
+export { runCsv } from "./metrics/run_record.ts";
 export { Optimizer, optimizerBytes } from "./optimizer.ts";
 export { planRun } from "./plan.ts";
-export type { FeatureStore } from "./run/picture_features.ts";
+export { type FeatureStore, ownerOfFeatures } from "./run/picture_features.ts";
 export { deleteCheckpoints, loadCheckpoint } from "./run/run_checkpoint.ts";
-export { TrainingSession } from "./run/training_session.ts";
-export { checkSettings, DEFAULT_SETTINGS, type TrainSettings } from "./settings.ts";
+export { MOST_ANSWER_TOKENS, TrainingSession } from "./run/training_session.ts";
+export { checkSettings, DEFAULT_SETTINGS } from "./settings.ts";
 export { encodeRows } from "./tokens/encode_rows.ts";
 export { RowTokenizer } from "./tokens/row_tokenizer.ts";

@@ -1,7 +1,7 @@
 import { type LoraModule, loraModules, parseConfig } from "../models/index.ts";
+import type { TrainSettings } from "../training_records.ts";
 import { countTrainable, trainableLine } from "./lora/init.ts";
 import { learningRateAt } from "./schedule.ts";
-import type { TrainSettings } from "./settings.ts";
 import { TrainingOrder } from "./tokens/order.ts";
 import type { Example } from "./tokens/row_tokenizer.ts";
 

@@ -1,35 +1,5 @@
-import type { LoraSettings } from "../models/index.ts";
+import type { TrainSettings } from "../training_records.ts";
 import type { ScheduleKind } from "./schedule.ts";
-
-/** Everything that decides a run besides model and data. */
-export interface TrainSettings {
-  lora: LoraSettings;
-  /** Of the input of every A, 0 to less than 1. */
-  dropout: number;
-  learningRate: number;
-  schedule: ScheduleKind;
-  /** Steps; below 1 a share of all steps. */
-  warmup: number;
-  weightDecay: number;
-  /** Gradients longer than this (L2 over all of them) are shortened to it. */
-  maxGradNorm: number;
-  optimizer: "adamw" | "adamw8";
-  /** Examples in memory at once, 1 to 8, and micro-batches to a step. */
-  batchSize: number;
-  accumulation: number;
-  epochs: number;
-  /** Takes the place of the epochs where it is not 0, as in transformers; data comes round again as often as needed. */
-  maxSteps: number;
-  seed: number;
-  /** Largest picture in pixels (height × width). */
-  maxPixels: number;
-  /** Longer examples are left out and listed, never cut. */
-  maxTokens: number;
-  turns: "all" | "last";
-  /** Steps between checkpoints, and between evaluations. */
-  saveEvery: number;
-  evaluateEvery: number;
-}
 
 /** What Unsloth's Qwen3-VL notebook uses (qwen3-vl.md §9.6); one picture of 448 × 448 is 196 tokens. */
 export const DEFAULT_SETTINGS: TrainSettings = {
@@ -56,6 +26,7 @@ export const DEFAULT_SETTINGS: TrainSettings = {
   turns: "all",
   saveEvery: 20,
   evaluateEvery: 20,
+  evaluateRows: 200,
 };
 
 /** A setting that cannot be used, in the words of the page. */
@@ -97,6 +68,7 @@ const BOUNDS: Record<string, Bound> = {
   maxTokens: { least: 16, most: 262_144, whole: true, remedy: "2,048 is usual; memory grows with it." },
   saveEvery: { least: 1, most: 1_000_000, whole: true, remedy: "20 steps are usual." },
   evaluateEvery: { least: 1, most: 1_000_000, whole: true, remedy: "20 steps are usual." },
+  evaluateRows: { least: 0, most: 1_000_000, whole: true, remedy: "200 are usual; 0 takes all." },
 };
 
 const CHOICES: Record<string, readonly string[]> = {

@@ -1,7 +1,7 @@
-import type { AdapterForm, AdapterRecord, AdapterSource, RunRecord } from "../../api/index.ts";
+import type { AdapterForm, AdapterRecord, AdapterSource, ExportProof, RunRecord } from "../../api/index.ts";
 import { engine } from "../engine_link.ts";
-import { currentChat, loaded } from "../state.ts";
-import { adapters } from "../train/shared.ts";
+import { currentChat, loaded, models } from "../state.ts";
+import { adapters, training } from "../train/shared.ts";
 import { compared, runs } from "../train/state.ts";
 import { change, startChat } from "./conversations.ts";
 import { useModel } from "./models.ts";
@@ -65,10 +65,27 @@ export async function deleteAdapter(id: string, name: string): Promise<void> {
   });
 }
 
-export async function downloadAdapter(id: string, name: string, form: AdapterForm): Promise<void> {
+/** What was done before a file was offered. */
+function proofText(name: string, proof: ExportProof | undefined): string {
+  if (!proof)
+    return `“${name}” was read back as it was written. Its answers were not compared: its model is not loaded.`;
+  const { tokens, difference } = proof;
+  const agree = difference === 0 ? "are the same" : `agree within ${difference.toExponential(0)}`;
+  return `“${name}” was read back and put on the model: over ${tokens} tokens its logits ${agree}.`;
+}
+
+export async function downloadAdapter(
+  { id, name, modelId }: Pick<AdapterRecord, "id" | "name" | "modelId">,
+  form: AdapterForm,
+): Promise<void> {
   await attempt("The adapter could not be exported", async () => {
     const ending = form === "peft" ? "-peft.zip" : "-lora.gguf";
-    saveFile(await engine().exportAdapter(id, form), `${fileName(name)}${ending}`);
+    // A file is compared with its adapter on their model.
+    const isStored = models.peek().some((model) => model.id === modelId && model.state === "complete");
+    if (!training.peek() && isStored && loaded.peek()?.id !== modelId) await useModel(modelId);
+    const { blob, proof } = await engine().exportAdapter(id, form, crypto.randomUUID());
+    saveFile(blob, `${fileName(name)}${ending}`);
+    toast(proofText(name, proof));
   });
 }
 

@@ -1,9 +1,9 @@
 import { batch, effect } from "@preact/signals";
-import { callback } from "../../api/index.ts";
+import { callback, type TrainSettings } from "../../api/index.ts";
 import { isError } from "../../errors.ts";
 import { engine } from "../engine_link.ts";
 import { changed, type Form, formOf, restoredForm, settingsOf } from "../train/settings_form.ts";
-import { dataset, form, model, plan, planError, planning, usualForm } from "../train/state.ts";
+import { dataset, form, gpuMemory, model, plan, planError, planning, usualForm } from "../train/state.ts";
 import { attempt, messageOf } from "./notices.ts";
 import { readSetting, writeSetting } from "./settings.ts";
 import { fileName, saveFile } from "./train_files.ts";
@@ -20,6 +20,7 @@ export async function restoreForm(): Promise<void> {
     const usual = formOf(await engine().defaultTrainSettings(), USUAL_PATIENCE);
     usualForm.value = usual;
     form.value = restoredForm(usual, await readSetting("trainForm"));
+    gpuMemory.value = (await readSetting<string>("gpuMemory")) ?? "";
   });
 }
 
@@ -30,6 +31,17 @@ export function setField(key: keyof Form, value: string | boolean): void {
 
 export function resetForm(): void {
   if (usualForm.peek()) keep(usualForm.peek()!);
+}
+
+/** Takes settings that need less memory. */
+export function reduce(settings: TrainSettings): void {
+  const before = form.peek();
+  if (before) keep({ ...formOf(settings, 0), patience: before.patience });
+}
+
+export function keepGpuMemory(typed: string): void {
+  gpuMemory.value = typed;
+  void writeSetting("gpuMemory", typed);
 }
 
 function keep(next: Form): void {

@@ -15,10 +15,15 @@ import { refreshRuns } from "./train_history.ts";
 /** Events may come a hundred times a second; the page follows at this pace. */
 const SHOW_EVERY = 120;
 
-export async function startRun(modelId: string, datasetId: string, values: Form, name: string): Promise<void> {
+export async function startRun(
+  modelId: string,
+  datasetId: string,
+  values: Form,
+  options: { name: string; memoryLimit?: number },
+): Promise<void> {
   const { settings, patience } = settingsOf(values);
-  await follow(name, undefined, modelId, (taskId, onEvent) =>
-    engine().startRun(modelId, datasetId, settings, { name, patience }, taskId, onEvent),
+  await follow(options.name, undefined, modelId, (taskId, onEvent) =>
+    engine().startRun(modelId, datasetId, settings, { ...options, patience }, taskId, onEvent),
   );
 }
 

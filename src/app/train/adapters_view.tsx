@@ -91,7 +91,7 @@ function AdapterItem({ adapter }: { adapter: AdapterRecord }) {
         <button type="button" class="primary" disabled={!isHere} onClick={() => void chatWith(adapter)}>
           Chat with it
         </button>
-        <button type="button" class="quiet" onClick={() => void downloadAdapter(id, name, "peft")}>
+        <button type="button" class="quiet" onClick={() => void downloadAdapter(adapter, "peft")}>
           <Icon name="download" />
           PEFT, vLLM
         </button>
@@ -100,7 +100,7 @@ function AdapterItem({ adapter }: { adapter: AdapterRecord }) {
           class="quiet"
           disabled={hasVision}
           title={hasVision ? "llama.cpp's adapters hold language layers only" : undefined}
-          onClick={() => void downloadAdapter(id, name, "gguf")}
+          onClick={() => void downloadAdapter(adapter, "gguf")}
         >
           <Icon name="download" />
           llama.cpp

@@ -1,5 +1,5 @@
 import { useRef, useState } from "preact/hooks";
-import type { AdapterRecord, ModelSource, Progress } from "../../api/index.ts";
+import type { AdapterRecord, MergedModel, ModelSource, Progress } from "../../api/index.ts";
 import { isError } from "../../errors.ts";
 import { folderOfInput } from "../actions/folder.ts";
 import { messageOf } from "../actions/notices.ts";
@@ -18,6 +18,7 @@ export function MergeDialog({ adapter, onClose }: { adapter: AdapterRecord; onCl
   const [source, setSource] = useState(() => knownSource(adapter.modelId));
   const [progress, setProgress] = useState<Progress | undefined>(undefined);
   const [state, setState] = useState<"asking" | "working" | "done">("asking");
+  const [proof, setProof] = useState<MergedModel["proof"]>(undefined);
   const [problem, setProblem] = useState<string | undefined>(undefined);
   const taskId = useRef(crypto.randomUUID());
   const start = async () => {
@@ -25,7 +26,7 @@ export function MergeDialog({ adapter, onClose }: { adapter: AdapterRecord; onCl
     setProblem(undefined);
     setState("working");
     try {
-      await mergeAdapter(adapter, source, taskId.current, setProgress);
+      setProof(await mergeAdapter(adapter, source, taskId.current, setProgress));
       setState("done");
     } catch (error) {
       // AbortError: the visitor has closed the browser's own dialog.
@@ -70,7 +71,11 @@ export function MergeDialog({ adapter, onClose }: { adapter: AdapterRecord; onCl
       {state === "working" && <ProgressBar progress={progress} label="Merging" />}
       {state === "done" && (
         <Notice kind="info">
-          <p>The merged model is written.</p>
+          <p>
+            {proof
+              ? `The merged model is written and was read back: its ${proof.layers} adapted layers answer like the adapter, within ${proof.difference.toExponential(0)}, which is rounding.`
+              : "The merged model is written. It is too large to be opened again from a zip, so it was not compared with the adapter."}
+          </p>
         </Notice>
       )}
       <div class="dialog-buttons">

@@ -5,9 +5,10 @@ import { startRun } from "../actions/train_run.ts";
 import { Notice } from "../components/controls.tsx";
 import { formatCount, formatTimeLeft } from "../format.ts";
 import { RateChart } from "./curves.tsx";
+import { MemoryFacts, memoryLimit, whyTooLarge } from "./memory_facts.tsx";
 import { knownSpeed } from "./progress.ts";
 import { patienceProblem, settingsOf } from "./settings_form.ts";
-import { dataset, form, isRunning, model, plan, planError, planning, runs } from "./state.ts";
+import { dataset, form, gpuMemory, isRunning, model, plan, planError, planning, runs } from "./state.ts";
 
 type Plan = NonNullable<TrainingPlan["plan"]>;
 
@@ -53,6 +54,11 @@ export function PlanCard() {
   );
 }
 
+const scored = (heldBack: number, rows: number) =>
+  heldBack === 0
+    ? "none: no rows are held back"
+    : `${formatCount(rows)} of ${formatCount(heldBack)} held-back rows scored, ${formatCount(Math.min(24, rows))} answered`;
+
 function PlanFacts({ plan: made }: { plan: Plan }) {
   const epochs = made.stepsPerEpoch > 0 ? made.steps / made.stepsPerEpoch : 0;
   const speed = model.value && knownSpeed(runs.value ?? [], model.value.id);
@@ -61,7 +67,8 @@ function PlanFacts({ plan: made }: { plan: Plan }) {
     ["Steps", `${formatCount(made.steps)}, ${formatCount(made.stepsPerEpoch)} to an epoch`],
     ["Rows", `${formatCount(made.examples)} learnt, ${formatCount(made.heldBackExamples)} held back`],
     ["Tokens of an epoch", `${formatCount(made.tokens)}, ${formatCount(made.trainedTokens)} of them learnt`],
-    ["Longest row", `${formatCount(made.longest)} tokens; it decides the memory`],
+    ["Each evaluation", scored(made.heldBackExamples, made.scored)],
+    ["Longest row", `${formatCount(made.longest)} tokens`],
     ["Time", time],
   ];
   return (
@@ -77,6 +84,7 @@ function PlanFacts({ plan: made }: { plan: Plan }) {
           ))}
         </tbody>
       </table>
+      <MemoryFacts memory={made.memory} />
       {made.examples === 0 && (
         <Notice kind="error">
           <p>No row is left to learn. Raise the longest row or lower the size of pictures.</p>
@@ -130,14 +138,16 @@ function Start({ plan: made }: { plan: Plan | undefined }) {
   const { settings } = settingsOf(values);
   const name = typed ?? `${data.name}, r ${settings.lora.r}`;
   const isUsable = made !== undefined && patienceProblem(values).length === 0;
-  const canStart = isUsable && made.examples > 0 && !isRunning.value && planning.value === undefined;
+  const limit = memoryLimit(gpuMemory.value);
+  const fits = made !== undefined && whyTooLarge(made.memory, limit) === undefined;
+  const canStart = isUsable && fits && made.examples > 0 && !isRunning.value && planning.value === undefined;
   return (
     <form
       class="row-form"
       onSubmit={(event) => {
         event.preventDefault();
         if (!canStart) return;
-        void startRun(base.id, data.id, values, name.trim());
+        void startRun(base.id, data.id, values, { name: name.trim(), ...(limit ? { memoryLimit: limit } : {}) });
         location.hash = "#/train/run";
       }}
     >

@@ -82,7 +82,7 @@ function Buttons({ run }: { run: RunRecord }) {
           <button type="button" class="primary" onClick={() => void chatWith(adapter)}>
             Chat with it
           </button>
-          <button type="button" class="quiet" onClick={() => void downloadAdapter(adapter.id, adapter.name, "peft")}>
+          <button type="button" class="quiet" onClick={() => void downloadAdapter(adapter, "peft")}>
             Adapter for PEFT, vLLM
           </button>
           <button
@@ -90,7 +90,7 @@ function Buttons({ run }: { run: RunRecord }) {
             class="quiet"
             disabled={adapter.hasVision}
             title={adapter.hasVision ? "llama.cpp's adapters hold language layers only" : undefined}
-            onClick={() => void downloadAdapter(adapter.id, adapter.name, "gguf")}
+            onClick={() => void downloadAdapter(adapter, "gguf")}
           >
             For llama.cpp (GGUF)
           </button>

@@ -152,7 +152,14 @@ export const EXPERT: { title: string; fields: Field[] }[] = [
         key: "evaluateEvery",
         label: "Evaluate every",
         unit: "steps",
-        hint: "held-back rows are answered and scored",
+        hint: "held-back rows are scored, and up to 24 of them answered",
+      },
+      {
+        kind: "number",
+        key: "evaluateRows",
+        label: "Score at most",
+        unit: "held-back rows",
+        hint: "spread over all of them; fewer make evaluations quicker, 0 takes all",
       },
       {
         kind: "number",

@@ -26,6 +26,7 @@ const SETTINGS: TrainSettings = {
   turns: "all",
   saveEvery: 20,
   evaluateEvery: 20,
+  evaluateRows: 200,
 };
 
 describe("the settings form", () => {
@@ -54,6 +55,7 @@ describe("the settings form", () => {
       turns: "last",
       saveEvery: 3,
       evaluateEvery: 4,
+      evaluateRows: 0,
     };
     for (const settings of [SETTINGS, odd]) {
       expect(settingsOf(formOf(settings, 5))).toEqual({ settings, patience: 5 });

@@ -21,6 +21,7 @@ const NUMBERS = [
   "maxTokens",
   "saveEvery",
   "evaluateEvery",
+  "evaluateRows",
 ] as const;
 const PARTS = ["languageAttention", "languageMlp", "visionAttention", "visionMlp", "mergers"] as const;
 
@@ -46,7 +47,7 @@ export function formOf(settings: TrainSettings, patience: number): Form {
   };
 }
 
-/** A number as people type it: with a comma or a point. Nothing, or what is no number, is NaN. @internal */
+/** A number as people type it: with a comma or a point. Nothing, or what is no number, is NaN.*/
 export function parseNumber(text: string): number {
   const clean = text.trim().replace(/^([^.,]*),([^.,]*)$/, "$1.$2");
   return clean === "" ? Number.NaN : Number(clean);

@@ -59,6 +59,8 @@ export const form = signal<Form | undefined>(undefined);
 export const usualForm = signal<Form | undefined>(undefined);
 export const plan = signal<TrainingPlan | undefined>(undefined);
 export const planning = signal<{ done: number; total: number } | undefined>(undefined);
+/** Gigabytes of the GPU's memory, as typed; nothing where the visitor has not said. */
+export const gpuMemory = signal("");
 export const planError = signal<string | undefined>(undefined);
 
 // ── Run ──

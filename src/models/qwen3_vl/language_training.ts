@@ -19,6 +19,7 @@ import type { Qwen3VLConfig, TextConfig } from "./config.ts";
 import { LOGIT_ROWS } from "./language.ts";
 import type { Dropout } from "./linear.ts";
 import { ropeTable } from "./positions.ts";
+import { sized, TrainingBuffers } from "./training_buffers.ts";
 import type { GpuWeights } from "./weights.ts";
 
 /** A picture's features and where they go: rows `first` … of each, to tokens `at`. */
@@ -79,15 +80,15 @@ function layout(text: TextConfig, tokens: number) {
     dact: ffn,
     table: text.headDim,
   };
-  const sizes = Object.fromEntries(Object.entries(widths).map(([name, width]) => [name, width * tokens]));
-  return { ...sizes, logits: LOGIT_ROWS * text.vocabSize } as Record<keyof typeof widths | "logits", number>;
+  return { ...sized(widths, tokens), logits: LOGIT_ROWS * text.vocabSize };
 }
 
-/** GPU bytes of the decoder's training for sequences of up to `tokens` tokens, beside weights and adapter. */
+/** GPU bytes of the decoder's training for sequences of up to `tokens` tokens, beside weights and adapter; and its largest buffer. */
 export function languageTrainingBytes(text: TextConfig, tokens: number) {
-  const activations = Object.values(layout(text, tokens)).reduce((sum, floats) => sum + storageBytes(4 * floats), 0);
+  const buffers = Object.values(layout(text, tokens)).map((floats) => storageBytes(4 * floats));
+  const activations = buffers.reduce((sum, bytes) => sum + bytes, 0);
   const checkpoints = storageBytes(4 * tokens * text.hiddenSize) * (text.numHiddenLayers + 1);
-  return { activations, checkpoints };
+  return { activations, checkpoints, largest: Math.max(...buffers) };
 }
 
 /**
@@ -102,10 +103,11 @@ export class LanguageTraining {
   #b!: Record<keyof ReturnType<typeof layout>, Slice>;
   /** Input of each block, and the output of the last. */
   #x: Slice[] = [];
-  #owned: Slice[] = [];
+  #buffers: TrainingBuffers;
 
   private constructor(gpu: Gpu, config: Qwen3VLConfig, weights: GpuWeights, maxTokens: number) {
     this.#gpu = gpu;
+    this.#buffers = new TrainingBuffers(gpu);
     this.#config = config;
     this.#weights = weights;
     this.maxTokens = maxTokens;
@@ -125,18 +127,9 @@ export class LanguageTraining {
 
   #allocate(): void {
     const { text } = this.#config;
-    const make = (owner: string, label: string, floats: number) => {
-      const slice = this.#gpu.storage(owner, label, floats * 4);
-      this.#owned.push(slice);
-      return slice;
-    };
-    const sizes = layout(text, this.maxTokens);
-    const entries = Object.entries(sizes).map(([name, floats]) => [name, make("training activations", name, floats)]);
-    this.#b = Object.fromEntries(entries) as Record<keyof typeof sizes, Slice>;
+    this.#b = this.#buffers.activations(layout(text, this.maxTokens));
     this.#gpu.write(this.#b.table, ropeTable(this.maxTokens, text.headDim, text.ropeTheta));
-    for (let i = 0; i <= text.numHiddenLayers; i++) {
-      this.#x.push(make("training checkpoints", `input of block ${i}`, this.maxTokens * text.hiddenSize));
-    }
+    this.#x = this.#buffers.checkpoints(text.numHiddenLayers, this.maxTokens * text.hiddenSize);
   }
 
   /** Records embedding, all blocks and the loss of the trained tokens; with `backward`, what their gradient needs beside it. */
@@ -313,8 +306,7 @@ export class LanguageTraining {
   }
 
   free(): void {
-    for (const slice of this.#owned) this.#gpu.free(slice);
-    this.#owned = [];
+    this.#buffers.free();
   }
 }
 

@@ -45,13 +45,17 @@ export function loraTrainingBytes(
   const rows = Math.max(maxTokens, maxPatches);
   const { counts, u, partial } = adapterBytes(config, adapted, rows);
   const language = languageTrainingBytes(config.text, maxTokens);
-  const vision = maxPatches ? visionTrainingBytes(config.vision, maxPatches) : { activations: 0, checkpoints: 0 };
+  const vision = maxPatches
+    ? visionTrainingBytes(config.vision, maxPatches)
+    : { activations: 0, checkpoints: 0, largest: 0 };
   const dropped = dropout ? storageBytes(4 * rows * widest(config, options)) + storageBytes(4) : 0;
   const inputs = Object.values(INPUTS).reduce((sum, words) => sum + storageBytes(4 * maxTokens * words), 0);
   const scratch = 2 * storageBytes(u) + storageBytes(partial);
   const values = counts.reduce((sum, count) => sum + storageBytes(4 * count), 0);
   return {
     counts,
+    /** Of all buffers: a device binds no larger one than it says. */
+    largest: Math.max(language.largest, vision.largest, dropped, u, partial, ...counts.map((count) => 4 * count)),
     adapter: values,
     gradients: values,
     activations: language.activations + vision.activations + dropped + inputs + scratch,

@@ -17,15 +17,6 @@ export interface LoraParts {
   mergers: boolean;
 }
 
-/** Settings that shape an adapter. */
-export interface LoraSettings {
-  r: number;
-  alpha: number;
-  /** Scale alpha / √r instead of alpha / r. */
-  rslora: boolean;
-  parts: LoraParts;
-}
-
 /** One factor of a pair: A [r, in] or B [out, r], f32, row-major. */
 export interface LoraTensor {
   /** PEFT's name without `base_model.model.`: `model.language_model.layers.0.self_attn.q_proj.lora_A.weight`. */

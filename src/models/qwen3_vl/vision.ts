@@ -19,7 +19,7 @@ export interface ImageFeatures {
 export const VISION_CHUNK = 1024;
 
 /** Largest number of patches that the tower can encode in one go on this device. */
-export function maxPatches(gpu: Gpu, config: Qwen3VLConfig): number {
+export function maxPatches(gpu: Pick<Gpu, "maxBytes">, config: Qwen3VLConfig): number {
   const { vision } = config;
   const patch = vision.inChannels * vision.temporalPatchSize * vision.patchSize ** 2;
   const widest = Math.max(patch, vision.hiddenSize);

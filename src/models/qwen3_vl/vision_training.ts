@@ -12,6 +12,7 @@ import {
 } from "../../kernels/index.ts";
 import type { Qwen3VLConfig, VisionConfig } from "./config.ts";
 import type { Dropout } from "./linear.ts";
+import { sized, TrainingBuffers } from "./training_buffers.ts";
 import { type Grid, VISION_EPS, type VisionInputs, visionInputs } from "./vision_inputs.ts";
 import type { GpuWeights } from "./weights.ts";
 
@@ -48,18 +49,18 @@ function layout(vision: VisionConfig, patches: number) {
     act: Math.max(v, vision.intermediateSize),
     dact: Math.max(v, vision.intermediateSize),
   };
-  const entries = Object.entries(widths).map(([name, width]) => [name, width * patches]);
-  return Object.fromEntries(entries) as Record<keyof typeof widths, number>;
+  return sized(widths, patches);
 }
 
-/** GPU bytes of the tower's training for up to `patches` patches at once, beside weights and adapter. */
+/** GPU bytes of the tower's training for up to `patches` patches at once, beside weights and adapter; and its largest buffer. */
 export function visionTrainingBytes(vision: VisionConfig, patches: number) {
-  const activations = Object.values(layout(vision, patches)).reduce((sum, floats) => sum + storageBytes(4 * floats), 0);
+  const buffers = Object.values(layout(vision, patches)).map((floats) => storageBytes(4 * floats));
+  const activations = buffers.reduce((sum, bytes) => sum + bytes, 0);
   const tokens = patches / vision.spatialMergeSize ** 2;
   // E and each tap's features, and the gradients of all of them.
   const features = 2 * storageBytes(4 * tokens * vision.outHiddenSize) * (1 + vision.deepstackVisualIndexes.length);
   const checkpoints = storageBytes(4 * patches * vision.hiddenSize) * (vision.depth + 1);
-  return { activations: activations + features, checkpoints };
+  return { activations: activations + features, checkpoints, largest: Math.max(...buffers) };
 }
 
 /** The tower and its mergers forward and backward, a block's input kept and the rest made again. Formulas: qwen3-vl.md §5 and §9.7. */
@@ -73,10 +74,11 @@ export class VisionTraining {
   #weights: GpuWeights;
   #b!: Record<keyof ReturnType<typeof layout>, Slice>;
   #x: Slice[] = [];
-  #owned: Slice[] = [];
+  #buffers: TrainingBuffers;
 
   private constructor(gpu: Gpu, config: Qwen3VLConfig, weights: GpuWeights, maxPatches: number) {
     this.#gpu = gpu;
+    this.#buffers = new TrainingBuffers(gpu);
     this.#config = config;
     this.#weights = weights;
     this.maxPatches = maxPatches;
@@ -96,17 +98,9 @@ export class VisionTraining {
 
   #allocate(): void {
     const { vision } = this.#config;
-    const make = (owner: string, label: string, floats: number) => {
-      const slice = this.#gpu.storage(owner, label, floats * 4);
-      this.#owned.push(slice);
-      return slice;
-    };
-    const sizes = layout(vision, this.maxPatches);
-    const entries = Object.entries(sizes).map(([name, floats]) => [name, make("training activations", name, floats)]);
-    this.#b = Object.fromEntries(entries) as Record<keyof typeof sizes, Slice>;
-    for (let i = 0; i <= vision.depth; i++) {
-      this.#x.push(make("training checkpoints", `input of vision block ${i}`, this.maxPatches * vision.hiddenSize));
-    }
+    this.#b = this.#buffers.activations(layout(vision, this.maxPatches));
+    this.#x = this.#buffers.checkpoints(vision.depth, this.maxPatches * vision.hiddenSize);
+    const make = (owner: string, label: string, floats: number) => this.#buffers.make(owner, label, floats);
     const tokens = this.maxPatches / vision.spatialMergeSize ** 2;
     for (let j = 0; j <= vision.deepstackVisualIndexes.length; j++) {
       this.features.push(make("image features", "image features", tokens * vision.outHiddenSize));
@@ -288,7 +282,6 @@ export class VisionTraining {
   }
 
   free(): void {
-    for (const slice of this.#owned) this.#gpu.free(slice);
-    this.#owned = [];
+    this.#buffers.free();
   }
 }

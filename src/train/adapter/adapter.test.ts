@@ -1,9 +1,10 @@
 import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { openReference } from "../../../e2e/reference.ts";
+import { BlobFileSet } from "../../formats/index.ts";
 import { parseSafetensorsHeader, writeSafetensors } from "../../formats/safetensors.ts";
-import { type Adapter, checkAdapter } from "./adapter.ts";
-import { writeGgufLora } from "./gguf.ts";
+import { type Adapter, checkAdapter, scaleOf } from "./adapter.ts";
+import { readGgufLora, writeGgufLora } from "./gguf.ts";
 import { CONFIG_FILE, readPeft, WEIGHTS_FILE, writePeft } from "./peft.ts";
 
 const Q = "model.language_model.layers.0.self_attn.q_proj";
@@ -322,6 +323,29 @@ describe("GGUF", () => {
         expect(value).toBeCloseTo((b[k]! * own) / Math.sqrt(r), 5);
       });
     });
+  });
+
+  const readAgain = (bytes: Uint8Array<ArrayBuffer>) =>
+    readGgufLora(new BlobFileSet("x", [{ path: "a.gguf", file: new Blob([bytes]) }]), "a.gguf");
+
+  test("reads back as pairs that change the model as much, whatever their ranks and alphas", async () => {
+    const source = { ...adapter(pair(Q, 4, 3, 4), pair(UP, 2, 3, 5, 8)), rslora: true };
+    const again = await readAgain(writeGgufLora(source, "x"));
+    expect(again.pairs.map(({ module, r }) => [module, r])).toEqual([
+      [Q, 4],
+      [UP, 2],
+    ]);
+    again.pairs.forEach((pair, i) => {
+      const before = source.pairs[i]!;
+      expect(pair.a).toEqual(before.a);
+      pair.b.forEach((value, k) => {
+        expect(value * scaleOf(pair, false)).toBeCloseTo(before.b[k]! * scaleOf(before, true), 5);
+      });
+    });
+    const file = writeGgufLora(source, "x");
+    const at = new TextDecoder("latin1").decode(file).indexOf("attn_q.weight.lora_a");
+    file.set(new TextEncoder().encode("attn_x"), at);
+    await expect(readAgain(file)).rejects.toThrow(/found blk.0.attn_x.weight.lora_a/);
   });
 
   test("an adapter on the tower is refused with the ways out, an empty one too", () => {

@@ -1,6 +1,6 @@
 import { TabTuneError } from "../../errors.ts";
-import { type GgufValue, writeGguf } from "../../formats/index.ts";
-import { type Adapter, scaleOf } from "./adapter.ts";
+import { type FileSet, type GgufValue, readGgufFile, writeGguf } from "../../formats/index.ts";
+import { type Adapter, type NamedTensor, pairUp, scaleOf } from "./adapter.ts";
 
 /** llama.cpp's names of the language layers. Source: checkpoint-formats.md §4.6. */
 const NAMES: Readonly<Record<string, string>> = {
@@ -52,4 +52,33 @@ export function writeGgufLora(adapter: Adapter, name: string): Uint8Array<ArrayB
     ["adapter.lora.alpha", { type: "f32", value: alpha }],
   ];
   return writeGguf(metadata, tensors);
+}
+
+/**
+ * Reads back what `writeGgufLora` wrote, as llama.cpp understands it: every pair scaled by alpha / r. Its base and dropout are not in
+ * the file. Throws `BadInput` and `BadCheckpoint` for what is no such adapter.
+ */
+export async function readGgufLora(files: FileSet, path: string): Promise<Adapter> {
+  const { metadata, tensors } = await readGgufFile(files, path);
+  const alpha = metadata.get("adapter.lora.alpha");
+  if (metadata.get("adapter.type") !== "lora" || typeof alpha !== "number") {
+    throw new TabTuneError("BadInput", `${path} is no LoRA adapter: expected adapter.type "lora" and its alpha.`);
+  }
+  const modules = Object.fromEntries(Object.entries(NAMES).map(([module, name]) => [name, module]));
+  const named: NamedTensor[] = [];
+  for (const { name, dtype, shape, offset, bytes } of tensors) {
+    const match = /^blk\.(\d+)\.(.+)\.weight\.lora_([ab])$/.exec(name);
+    const module = match && modules[match[2]!];
+    if (!module || dtype !== "F32") {
+      throw new TabTuneError("BadInput", `${path}: expected f32 factors of language layers, found ${name} (${dtype}).`);
+    }
+    const raw = await files.read(path, offset, bytes);
+    named.push({
+      name: `model.language_model.layers.${match[1]}.${module}.lora_${match[3]!.toUpperCase()}.weight`,
+      shape,
+      values: new Float32Array(raw.slice().buffer),
+    });
+  }
+  const pairs = pairUp(named, () => alpha);
+  return { base: "", r: pairs[0]!.r, alpha, rslora: false, dropout: 0, pairs };
 }

@@ -1,4 +1,4 @@
-import type { RunRecord } from "../metrics/run_record.ts";
+import type { RunRecord } from "../../training_records.ts";
 import { type Adapter, scaleOf } from "./adapter.ts";
 
 /** README.md of an adapter: what it is, what it learnt from, with which settings, how well, and how to load it. */

@@ -1,6 +1,7 @@
 import type { Engine } from "../../engine/index.ts";
 import { GpuAdapter } from "../../models/index.ts";
 import { type Adapter, scaleOf } from "./adapter.ts";
+import { probeLogits, relativeDifference } from "./probe.ts";
 
 /** Copies an adapter to the GPU, ready to be worn. Throws `BadInput` for layers that the model does not have, `OutOfMemory`. */
 async function upload({ gpu, config }: Engine, { pairs, rslora }: Adapter): Promise<GpuAdapter> {
@@ -63,6 +64,34 @@ export class LoadedAdapters {
     this.#worn = undefined;
     await model.wear(next?.adapter);
     this.#worn = id;
+  }
+
+  /**
+   * Answers a fixed question with both and compares the logits of all its tokens; what was worn is worn again afterwards.
+   * Throws `BadInput` for layers that the model does not have, `OutOfMemory`, `Cancelled`.
+   */
+  async compare(live: Adapter, again: Adapter, signal?: AbortSignal): Promise<{ tokens: number; difference: number }> {
+    const worn = this.#worn;
+    await this.wear(undefined);
+    const logitsOf = async (adapter: Adapter) => {
+      const made = await upload(this.#engine, adapter);
+      try {
+        await this.#engine.model.wear(made);
+        return await probeLogits(this.#engine, signal);
+      } finally {
+        await this.#engine.model.wear(undefined);
+        made.free();
+      }
+    };
+    try {
+      const wanted = await logitsOf(live);
+      const found = await logitsOf(again);
+      const tokens = wanted.length / this.#engine.config.text.vocabSize;
+      return { tokens, difference: relativeDifference(found, wanted) };
+    } finally {
+      this.#engine.session.reset({ pictures: true });
+      await this.wear(worn);
+    }
   }
 
   /** Frees one that is deleted. */

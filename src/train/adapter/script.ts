@@ -1,4 +1,4 @@
-import type { TrainSettings } from "../settings.ts";
+import type { TrainSettings } from "../../training_records.ts";
 
 /** What "continue elsewhere" writes beside the data: the same run with Unsloth and TRL on another machine. */
 export interface ScriptFacts {

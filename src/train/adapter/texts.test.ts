@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
-import type { RunRecord } from "../metrics/run_record.ts";
+import type { RunRecord } from "../../training_records.ts";
 import { DEFAULT_SETTINGS } from "../settings.ts";
 import { modelCard } from "./model_card.ts";
 import { trainScript } from "./script.ts";

@@ -10,6 +10,20 @@ export interface FeatureRequest {
   pixels(): Promise<Float32Array<ArrayBuffer>>;
 }
 
+/** Names what the tower of one model makes of a picture at one size. */
+export function featureKey(
+  modelId: string,
+  image: { pictureId: string; resizedWidth: number; resizedHeight: number },
+): string {
+  return `${modelId}/${image.pictureId}@${image.resizedWidth}x${image.resizedHeight}`;
+}
+
+/** Whose features these are; undefined for a key that `featureKey` has not made. */
+export function ownerOfFeatures(key: string): { modelId: string; pictureId: string } | undefined {
+  const match = /^(.+)\/([^/]+)@\d+x\d+$/.exec(key);
+  return match ? { modelId: match[1]!, pictureId: match[2]! } : undefined;
+}
+
 /** Where features lie when the GPU keeps no room for them. Losing them costs time, nothing else. */
 export interface FeatureStore {
   get(key: string): Promise<Float32Array<ArrayBuffer>[] | undefined>;
@@ -31,18 +45,26 @@ export class PictureFeatures {
   #encode: Encode;
   #store: FeatureStore;
   #budget: number;
+  #patchesPerToken: number;
   /** Least recently used first. */
   #held = new Map<string, ImageFeatures>();
   #bytes = 0;
-  /** Pictures that went through the tower. */
-  encoded = 0;
 
-  /** @param budget bytes of GPU memory; what one call of `take` needs is kept even above it */
-  constructor(gpu: Gpu, encode: Encode, store: FeatureStore, budget: number) {
+  /**
+   * @param budget bytes of GPU memory; what one call of `take` needs is kept even above it
+   * @param mergeSize patches along each side of a token
+   */
+  constructor(
+    gpu: Gpu,
+    encode: Encode,
+    store: FeatureStore,
+    { budget, mergeSize }: { budget: number; mergeSize: number },
+  ) {
     this.#gpu = gpu;
     this.#encode = encode;
     this.#store = store;
     this.#budget = budget;
+    this.#patchesPerToken = mergeSize ** 2;
   }
 
   /**
@@ -70,7 +92,6 @@ export class PictureFeatures {
     const stored = await this.#store.get(key).catch(() => undefined);
     if (stored) return await this.#upload(stored, grid);
     const features = await this.#encode(await pixels(), grid, signal ? { signal } : {});
-    this.encoded++;
     // On the GPU they may not stay; a store that is full or broken only means that the tower runs again.
     const copies: Float32Array<ArrayBuffer>[] = [];
     for (const slice of features.features) copies.push(await this.#gpu.readFloats(slice));
@@ -82,8 +103,8 @@ export class PictureFeatures {
     const features = await this.#gpu.allocating("features of a picture", () =>
       stored.map((data) => this.#gpu.upload("image features", "image features", data)),
     );
-    // Four patches, two by two, make a token.
-    return { tokens: (grid[0] * grid[1] * grid[2]) / 4, features, bytes: features.reduce((sum, f) => sum + f.size, 0) };
+    const tokens = (grid[0] * grid[1] * grid[2]) / this.#patchesPerToken;
+    return { tokens, features, bytes: features.reduce((sum, f) => sum + f.size, 0) };
   }
 
   #evict(needed: ReadonlySet<string>): void {

@@ -9,6 +9,8 @@ export interface RunCheckpoint {
   step: number;
   /** Plain values of the trainer. */
   state: unknown;
+  /** How the device ran its products (`Gpu.choices`): other ways add up in another order, so a run keeps its own to the end. */
+  choices: Readonly<Record<string, number>>;
   /** Raw contents of the trained buffers and of the optimizer's, by name. */
   buffers: Record<string, Uint8Array<ArrayBuffer>>;
 }
@@ -47,7 +49,7 @@ export async function loadCheckpoint(
   const newestFirst = found.filter((s) => s !== undefined && s.spec === spec) as Stored[];
   newestFirst.sort((a, b) => b.step - a.step);
   const damaged: string[] = [];
-  for (const { step, state, buffers } of newestFirst) {
+  for (const { step, state, choices, buffers } of newestFirst) {
     const bytes: RunCheckpoint["buffers"] = {};
     let fault: string | undefined;
     for (const { name, sha256, blob } of buffers) {
@@ -58,7 +60,7 @@ export async function loadCheckpoint(
         fault ??= `${name} cannot be read (${error instanceof Error ? error.message : String(error)})`;
       }
     }
-    if (fault === undefined) return { checkpoint: { spec, step, state, buffers: bytes }, damaged };
+    if (fault === undefined) return { checkpoint: { spec, step, state, choices, buffers: bytes }, damaged };
     damaged.push(`The checkpoint of step ${step} is damaged: ${fault}.`);
   }
   return { checkpoint: undefined, damaged };

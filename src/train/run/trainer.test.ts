@@ -2,8 +2,8 @@ import "fake-indexeddb/auto";
 import { beforeEach, expect, test, vi } from "vitest";
 import type { LoraTraining } from "../../models/index.ts";
 import { getRecord, putRecord } from "../../storage/index.ts";
-import type { EvaluationRecord, StepRecord } from "../metrics/run_record.ts";
-import { DEFAULT_SETTINGS, type TrainSettings } from "../settings.ts";
+import type { EvaluationRecord, StepRecord, TrainSettings } from "../../training_records.ts";
+import { DEFAULT_SETTINGS } from "../settings.ts";
 import type { Example } from "../tokens/row_tokenizer.ts";
 import { deleteCheckpoints, loadCheckpoint, type RunCheckpoint, saveCheckpoint } from "./run_checkpoint.ts";
 import { Trainer, type TrainerOptions } from "./trainer.ts";
@@ -81,7 +81,7 @@ function setUp(model: OneNumber, more: Partial<TrainerOptions> = {}, from?: RunC
       images: async (batch) => batch.map(() => []),
       evaluate: async (step) => scores(step, (model.w[0]! - 5) ** 2),
       checkpoint: async (state) =>
-        saveCheckpoint("run", { spec: "spec", step: state.step, state, buffers: await model.save() }),
+        saveCheckpoint("run", { spec: "spec", step: state.step, state, choices: {}, buffers: await model.save() }),
       keepAdapter: async (step) => void kept.push(step),
       onStep: (report) => reports.push({ ...report, milliseconds: 0 }),
       onEvaluation: () => {},
@@ -139,6 +139,12 @@ test("a tab that was killed goes on from the last checkpoint", async () => {
   expect(second.reports).toEqual(whole.reports.slice(6));
 });
 
+test("a checkpoint keeps how the device ran its products", async () => {
+  const choices = { "tile q4 96×32 m 64": 2 };
+  await saveCheckpoint("run", { spec: "spec", step: 1, state: {}, choices, buffers: {} });
+  expect((await loadCheckpoint("run", "spec")).checkpoint!.choices).toEqual(choices);
+});
+
 test("a damaged newest checkpoint is named, and the one before is taken", async () => {
   await setUp(new OneNumber()).trainer.run();
   for (const slot of [0, 1]) {
@@ -159,7 +165,7 @@ test("a full disk costs the new checkpoint, not the old one", async () => {
   const { trainer } = setUp(model, {
     checkpoint: async (state) => {
       if (state.step > 3) return await quota();
-      await saveCheckpoint("run", { spec: "spec", step: state.step, state, buffers: await model.save() });
+      await saveCheckpoint("run", { spec: "spec", step: state.step, state, choices: {}, buffers: await model.save() });
     },
   });
   await expect(trainer.run()).rejects.toThrow("full");

@@ -1,8 +1,7 @@
 import { TabTuneError, throwIfCancelled } from "../../errors.ts";
 import type { LoraTraining, TrainImage } from "../../models/index.ts";
-import type { EvaluationRecord, StepRecord } from "../metrics/run_record.ts";
+import type { EvaluationRecord, StepRecord, TrainSettings } from "../../training_records.ts";
 import { learningRateAt } from "../schedule.ts";
-import type { TrainSettings } from "../settings.ts";
 import { TrainingOrder, tokenWeight } from "../tokens/order.ts";
 import type { Example } from "../tokens/row_tokenizer.ts";
 

@@ -3,22 +3,20 @@ import { throwIfCancelled } from "../../errors.ts";
 import type { Gpu } from "../../gpu/index.ts";
 import { GpuAdapter, LoraTraining, loraModules, prepareImage, type TrainImage } from "../../models/index.ts";
 import { decodeImage } from "../../processor/index.ts";
+import type { EvaluationRecord, TrainSettings } from "../../training_records.ts";
 import { type Adapter, scaleOf } from "../adapter/adapter.ts";
 import type { DataRow } from "../data/row.ts";
 import { initialValues } from "../lora/init.ts";
+import { batchSizes, FEATURE_BYTES, towerLearns } from "../memory.ts";
 import { accuracyOf, isRelaxedMatch } from "../metrics/accuracy.ts";
-import type { EvaluationRecord } from "../metrics/run_record.ts";
 import { Optimizer } from "../optimizer.ts";
-import type { TrainSettings } from "../settings.ts";
 import type { Example, ExampleImage } from "../tokens/row_tokenizer.ts";
-import { type FeatureStore, PictureFeatures } from "./picture_features.ts";
+import { type FeatureStore, featureKey, PictureFeatures } from "./picture_features.ts";
 import { type RunCheckpoint, saveCheckpoint } from "./run_checkpoint.ts";
 import { Trainer, type TrainerOptions, type TrainerState } from "./trainer.ts";
 
-/** Features of pictures that stay on the GPU; the others come back from storage. */
-const FEATURE_BYTES = 256 * 2 ** 20;
-/** An answer in an evaluation ends here. */
-const ANSWER_TOKENS = 64;
+/** An answer in an evaluation ends here, or earlier where all expected ones are short. */
+export const MOST_ANSWER_TOKENS = 256;
 
 export interface SessionInput {
   engine: Engine;
@@ -32,7 +30,7 @@ export interface SessionInput {
   rows: ReadonlyMap<string, DataRow>;
   picture(id: string): Promise<{ name: string; blob: Blob }>;
   features: FeatureStore;
-  /** Rows held back that are answered at every evaluation; the loss is taken over all of them. */
+  /** Rows held back that are answered at every evaluation, at most. */
   answers: number;
   runId: string;
   /** Hash of settings, data and model. */
@@ -48,19 +46,14 @@ export interface SessionInput {
   onAnswer(sample: EvaluationRecord["samples"][number], done: number, total: number): void;
 }
 
-const towerLearns = ({ visionAttention, visionMlp, mergers }: TrainSettings["lora"]["parts"]) =>
-  visionAttention || visionMlp || mergers;
+const lastAnswer = ({ messages }: DataRow) => messages.findLastIndex(({ role }) => role === "assistant");
+const textOf = ({ messages }: DataRow, at: number) =>
+  messages[at]!.parts.map((part) => (part.type === "text" ? part.text : "")).join("");
 
-/** What the largest micro-batch needs: any examples may meet in one. */
-function batchSizes({ train, heldBack, settings }: SessionInput): { maxTokens: number; maxPatches: number } {
-  const examples = [...train, ...heldBack];
-  const largest = (size: (example: Example) => number) =>
-    settings.batchSize * examples.reduce((most, example) => Math.max(most, size(example)), 0);
-  const patches = ({ images }: Example) => images.reduce((sum, { grid }) => sum + grid[0] * grid[1] * grid[2], 0);
-  return {
-    maxTokens: largest(({ ids }) => ids.length),
-    maxPatches: towerLearns(settings.lora.parts) ? largest(patches) : 0,
-  };
+/** At most so many of a list, evenly spread over it; the same ones each time. */
+function spread<T>(list: readonly T[], most: number): T[] {
+  const count = Math.min(most, list.length);
+  return Array.from({ length: count }, (_, i) => list[Math.floor((i * list.length) / count)]!);
 }
 
 type Buffers = RunCheckpoint["buffers"];
@@ -98,12 +91,16 @@ export class TrainingSession {
 
   /**
    * Everything is allocated before the first step. Throws `OutOfMemory`; nothing is left allocated then.
-   * @param from where to go on
+   * @param from where to go on; its ways of running products become the device's, until a model is loaded again
    */
   static async create(input: SessionInput, from?: RunCheckpoint): Promise<TrainingSession> {
     const { engine, settings } = input;
     const { gpu, config } = engine;
     const freed: { free(): void }[] = [];
+    if (from) {
+      gpu.choices.clear();
+      for (const [name, choice] of Object.entries(from.choices)) gpu.choices.set(name, choice);
+    }
     const keep = <T extends { free(): void }>(made: T) => {
       freed.push(made);
       return made;
@@ -116,7 +113,7 @@ export class TrainingSession {
       for (const tensor of adapter.tensors) {
         adapter.write(tensor, initialValues(tensor.name, tensor.shape, settings.seed));
       }
-      const sizes = { ...batchSizes(input), dropout: settings.dropout };
+      const sizes = batchSizes([...input.train, ...input.heldBack], settings);
       const model = keep(await LoraTraining.create(gpu, config, engine.model.weights, adapter, sizes));
       const optimizer = keep(await Optimizer.create(gpu, settings.optimizer, model.buffers));
       if (from) restore(from, engine.gpu, model, optimizer, settings.optimizer);
@@ -141,7 +138,10 @@ export class TrainingSession {
     const { engine, settings, runId, spec } = input;
     const { vision } = engine.model;
     const encode: typeof vision.encode = (pixels, grid, options) => vision.encode(pixels, grid, options);
-    this.#features = new PictureFeatures(engine.gpu, encode, input.features, FEATURE_BYTES);
+    this.#features = new PictureFeatures(engine.gpu, encode, input.features, {
+      budget: FEATURE_BYTES,
+      mergeSize: engine.config.vision.spatialMergeSize,
+    });
     this.trainer = new Trainer(
       {
         model,
@@ -153,7 +153,8 @@ export class TrainingSession {
         ...(input.heldBack.length > 0 ? { evaluate: (step, signal) => this.#evaluate(step, signal) } : {}),
         checkpoint: async (now) => {
           const buffers = await contents(engine.gpu, model, optimizer);
-          await saveCheckpoint(runId, { spec, step: now.step, state: now, buffers });
+          const choices = Object.fromEntries(engine.gpu.choices);
+          await saveCheckpoint(runId, { spec, step: now.step, state: now, choices, buffers });
           await input.onCheckpoint();
         },
         keepAdapter: async (step) => input.keepAdapter(await this.adapter(), step),
@@ -188,7 +189,7 @@ export class TrainingSession {
     }
     const requests = examples.flatMap(({ images }) =>
       images.map((image) => ({
-        key: `${this.#in.modelId}/${image.pictureId}@${image.resizedWidth}x${image.resizedHeight}`,
+        key: featureKey(this.#in.modelId, image),
         grid: image.grid,
         pixels: () => this.#pixels(image),
       })),
@@ -205,9 +206,10 @@ export class TrainingSession {
     return prepareImage(await decodeImage(blob, name), processor, { maxPixels }).pixels;
   }
 
-  /** Loss over all rows held back, and free-running greedy answers to some of them. */
+  /** Loss over rows held back, as many as the settings say, and free-running greedy answers to some of them. */
   async #evaluate(step: number, signal?: AbortSignal): Promise<EvaluationRecord> {
-    const { heldBack, settings, answers } = this.#in;
+    const { settings, answers } = this.#in;
+    const heldBack = spread(this.#in.heldBack, settings.evaluateRows || this.#in.heldBack.length);
     let loss = 0;
     let tokens = 0;
     for (let i = 0; i < heldBack.length; i += settings.batchSize) {
@@ -223,14 +225,13 @@ export class TrainingSession {
       tokens += result.tokens;
     }
     const samples: EvaluationRecord["samples"] = [];
-    // Spread over the rows, the same ones each time.
-    const asked = Math.min(answers, heldBack.length);
+    const rows = spread(heldBack, answers).map(({ rowId }) => this.#in.rows.get(rowId)!);
+    const maxTokens = this.#answerTokens(rows);
     await this.#in.engine.model.wear(this.#adapter);
     try {
-      for (let i = 0; i < asked; i++) {
-        const row = this.#in.rows.get(heldBack[Math.floor((i * heldBack.length) / asked)]!.rowId)!;
-        samples.push(await this.#answer(row, step, signal));
-        this.#in.onAnswer(samples.at(-1)!, i + 1, asked);
+      for (const row of rows) {
+        samples.push(await this.#answer(row, step, maxTokens, signal));
+        this.#in.onAnswer(samples.at(-1)!, samples.length, rows.length);
       }
     } finally {
       await this.#in.engine.model.wear(undefined);
@@ -238,11 +239,22 @@ export class TrainingSession {
     return { step, loss: tokens > 0 ? loss / tokens : 0, ...accuracyOf(samples), samples };
   }
 
+  /** Room for any right answer and for some wrong ones: what goes on for longer is wrong already. */
+  #answerTokens(rows: readonly DataRow[]): number {
+    const { tokenizer } = this.#in.engine.chat;
+    const lengths = rows.map((row) => tokenizer.encode(textOf(row, lastAnswer(row))).length);
+    return Math.min(MOST_ANSWER_TOKENS, 2 * Math.max(0, ...lengths) + 8);
+  }
+
   /** Asks the last question of a row as the chat page would. */
-  async #answer(row: DataRow, step: number, signal?: AbortSignal): Promise<EvaluationRecord["samples"][number]> {
+  async #answer(
+    row: DataRow,
+    step: number,
+    maxTokens: number,
+    signal?: AbortSignal,
+  ): Promise<EvaluationRecord["samples"][number]> {
     const { engine, settings } = this.#in;
-    const last = row.messages.findLastIndex(({ role }) => role === "assistant");
-    const text = (at: number) => row.messages[at]!.parts.map((p) => (p.type === "text" ? p.text : "")).join("");
+    const last = lastAnswer(row);
     const messages = await Promise.all(
       row.messages.slice(0, last).map(async ({ role, parts }) => ({
         role,
@@ -267,13 +279,13 @@ export class TrainingSession {
         limit: Math.min(engine.chat.tokenizer.size, engine.config.text.vocabSize),
         ends: engine.chat.ends,
       },
-      maxTokens: ANSWER_TOKENS,
+      maxTokens,
       ...(signal ? { signal } : {}),
       onTokens: () => false,
     });
     const found = engine.chat.tokenizer.decode(generated.filter((id) => !engine.chat.ends.includes(id)));
-    const expected = text(last);
-    return { rowId: row.id, question: text(last - 1), expected, found, right: isRelaxedMatch(expected, found) };
+    const expected = textOf(row, last);
+    return { rowId: row.id, question: textOf(row, last - 1), expected, found, right: isRelaxedMatch(expected, found) };
   }
 
   free(): void {
