@@ -104,6 +104,8 @@ describe.skipIf(!CAN_CHAT)("a visitor who trains", { timeout: 2 * PATIENCE }, ()
     await set(page, "Learning rate", "2e-3");
     await set(page, "Rank", "8");
     await page.getByText("All settings").click();
+    // Four tokens a picture.
+    await page.getByLabel(/^Picture pixels/).fill("4096");
     await set(page, "Batch", "2");
     await set(page, "Accumulation", "1");
     await set(page, "Most steps", String(STEPS));
