@@ -1,6 +1,9 @@
-// npm run parity -- DIR [--train] [--only case,...] [--chrome-args "..."]: compares the app with reference numbers, one JSON line per
-// case, or with --train one line for the training run.
+// npm run parity -- DIR [--train] [--format X] [--only case,...] [--chrome-args "..."]: compares the app with reference numbers, one
+// JSON line per case, or with --train one line for the training run. With --format the checkpoint is converted first, and the logits are
+// compared with those of the float64 model on the converted weights.
 import { parseArgs } from "node:util";
+import { runFormatParity } from "./format_parity.ts";
+import { FORMATS } from "./format_writers.ts";
 import { runParity } from "./parity_cases.ts";
 import { runTrainParity } from "./train_parity_case.ts";
 
@@ -14,12 +17,9 @@ const { values, positionals } = parseArgs({
   },
 });
 const folder = positionals[0];
-if (!folder || values.format) {
-  console.error(
-    folder
-      ? "--format is not built yet"
-      : 'usage: npm run parity -- DIR [--train] [--only case,...] [--chrome-args "..."]',
-  );
+if (!folder || (values.format !== undefined && !(values.format in FORMATS))) {
+  console.error('usage: npm run parity -- DIR [--train] [--format X] [--only case,...] [--chrome-args "..."]');
+  console.error(`formats: ${Object.keys(FORMATS).join(", ")}`);
   process.exit(2);
 }
 const chrome = values["chrome-args"] ? { chromeArgs: values["chrome-args"] } : {};
@@ -28,9 +28,13 @@ if (values.train) {
   console.log(JSON.stringify(report));
   process.exit(report.pass ? 0 : 1);
 }
-const reports = await runParity(folder, {
+const options = {
   ...(values.only ? { only: values.only.split(",") } : {}),
   ...chrome,
-  onReport: (report) => console.log(JSON.stringify(report)),
-});
+  onReport: (report: unknown) => console.log(JSON.stringify(report)),
+};
+const reports =
+  values.format === undefined
+    ? await runParity(folder, options)
+    : await runFormatParity(folder, values.format, options);
 process.exitCode = reports.length > 0 && reports.every((report) => report.pass) ? 0 : 1;

@@ -6,7 +6,7 @@ import { type CaseReport, compareCase } from "./compare_case.ts";
 import { openReference, type ReferenceCase } from "./reference.ts";
 
 /** The case's messages in the engine's own form; pictures are taken in order. */
-function debugRequest(wanted: ReferenceCase, base: string): DebugRequest {
+export function debugRequest(wanted: ReferenceCase, base: string): DebugRequest {
   const pictures = (wanted.images ?? []).map((name) => ({ name, url: `${base}images/${name}.png` }));
   let next = 0;
   const messages = wanted.messages.map(({ role, content }) => ({

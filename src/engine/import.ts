@@ -27,6 +27,7 @@ import { Meter } from "./import_meter.ts";
 import { findManifest, removeModel, storeManifest, wrongWith } from "./import_models.ts";
 import { isPacked, openPacked } from "./import_packed.ts";
 import { checkSlots, inFileOrder, planShards } from "./import_plan.ts";
+import { quantizedRemarks } from "./import_remarks.ts";
 import { inlineEncoder, produceShard, type RowEncoder } from "./import_shard.ts";
 import type { ImportJob, ImportProgress, ImportRequest } from "./import_types.ts";
 
@@ -63,7 +64,11 @@ export async function planImport(request: ImportRequest, signal?: AbortSignal): 
   // Of GGUF files, with the small files that their metadata makes.
   const { files } = checkpoint;
   const slots = inFileOrder(request.slots(checkpoint), checkpoint);
-  const warnings = [...(checkpoint.notes ?? []), ...checkSlots(slots, checkpoint)];
+  const warnings = [
+    ...(checkpoint.notes ?? []),
+    ...checkSlots(slots, checkpoint),
+    ...(await quantizedRemarks(slots, checkpoint, signal)),
+  ];
   const shards = planShards(slots, request.shardBytes ?? SHARD_BYTES);
   const id = await modelId(files.identity, scheme);
   const texts = await readTexts(files, signal);

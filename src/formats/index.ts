@@ -21,6 +21,7 @@ export {
   readPackedText,
 } from "./packed_model.ts";
 export { parquetRows } from "./parquet.ts";
+export { dequantizeRows } from "./quant/planes.ts";
 export { type EncodedRows, type EncodeJob, encodeRows } from "./quant/rows.ts";
 export { exactScheme, rowFormat } from "./row_format.ts";
 export { readSafetensors, writeSafetensors } from "./safetensors.ts";

@@ -4,6 +4,8 @@ import type { FileSet } from "./file_set.ts";
 import { samplePrint, sha256Hex } from "./fingerprint.ts";
 import { openGguf } from "./gguf/open.ts";
 import { type GgufChoice, ggufPaths } from "./gguf/pick.ts";
+import { readQuantized } from "./quantized/quantized.ts";
+import type { QuantizedWeight } from "./quantized/raw_tensors.ts";
 import { readSafetensorsHeader } from "./safetensors.ts";
 
 const SINGLE = "model.safetensors";
@@ -49,18 +51,30 @@ export async function openCheckpoint(
     }
   }
   const fingerprint = await sha256Hex(new TextEncoder().encode(JSON.stringify([config, prints])));
+  const quantized = new Map<string, QuantizedWeight>();
+  const read = (tensor: TensorInfo, offset = 0, bytes = tensor.bytes - offset, readSignal?: AbortSignal) =>
+    files.read(tensor.file, tensor.offset + offset, bytes, readSignal);
+  for (const weight of await readQuantized({ tensors, config, read }, signal)) {
+    for (const part of weight.parts) tensors.delete(part);
+    if (tensors.has(weight.info.name)) {
+      throw bad(`${weight.info.name} is there both dense and quantized. Keep the files of one checkpoint only.`);
+    }
+    tensors.set(weight.info.name, weight.info);
+    quantized.set(weight.info.name, weight);
+  }
   return {
     files,
     config,
     tensors,
     fingerprint,
-    readRows: (name, row0, rows, rowSignal) => readRows(files, tensors, name, row0, rows, rowSignal),
+    readRows: (name, row0, rows, rowSignal) => readRows(files, tensors, quantized, name, row0, rows, rowSignal),
   };
 }
 
 async function readRows(
   files: FileSet,
   tensors: Map<string, TensorInfo>,
+  quantized: ReadonlyMap<string, QuantizedWeight>,
   name: string,
   row0: number,
   rows: number,
@@ -72,6 +86,8 @@ async function readRows(
   if (!(row0 >= 0 && rows >= 0 && row0 + rows <= total)) {
     throw new TabTuneError("Internal", `${name}: rows ${row0} to ${row0 + rows} asked of ${total}.`);
   }
+  const weight = quantized.get(name);
+  if (weight) return await weight.readRows(row0, rows, signal);
   const rowBytes = total === 0 ? 0 : tensor.bytes / total;
   if (rows * rowBytes === 0) return new Uint8Array(0);
   return await files.read(tensor.file, tensor.offset + row0 * rowBytes, rows * rowBytes, signal);
@@ -140,8 +156,19 @@ async function findWeightFiles(files: FileSet, signal?: AbortSignal): Promise<We
   if (others.length === 1) return { paths: [others[0]!.path], expected: [] };
   throw new TabTuneError(
     "NotFound",
-    `${files.describe()}: expected ${SINGLE} or ${INDEX}, found ${others.length ? `${others.length} safetensors files and no index` : "neither"}. Only safetensors checkpoints can be read.`,
+    `${files.describe()}: expected ${SINGLE} or ${INDEX}, found ${others.length ? `${others.length} safetensors files and no index` : otherFormat(listing ?? [])}. Only safetensors and GGUF checkpoints can be read.`,
   );
+}
+
+/** Files of formats that are not read. */
+const OTHERS: readonly [path: RegExp, format: string][] = [
+  [/\.onnx(_data(_\d+)?)?$/, "an ONNX export"],
+  [/\.(bin|pt|pth)$/, "PyTorch files"],
+  [/\.(mnn|rknn|nexa|dlc|om|mlpackage|mlmodelc|task|litertlm)$/, "a build for one kind of device"],
+];
+
+function otherFormat(listing: readonly { path: string }[]): string {
+  return OTHERS.find(([sign]) => listing.some(({ path }) => sign.test(path)))?.[1] ?? "neither";
 }
 
 async function readIndex(files: FileSet, signal?: AbortSignal): Promise<WeightFiles> {

@@ -1,7 +1,7 @@
 import { GROUPED_SCHEMES, rowLayout } from "../formats/index.ts";
 import type { Gpu, Program } from "../gpu/index.ts";
 import type { Matrix } from "./matmul.ts";
-import { fillBf16, fillGroups } from "./random_matrix.ts";
+import { fillBf16, fillGroups } from "./random_matrix.cases.ts";
 import type { Slice } from "./source.ts";
 
 /** The schemes that only checkpoints bring along which were published in them; `PUBLISHED_KINDS` has no two that differ in the group alone. */

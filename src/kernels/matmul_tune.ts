@@ -3,7 +3,7 @@ import { Program } from "../gpu/index.ts";
 import { canGlu, type Matrix, matmul, TILE_SHAPES, tileChoice, VEC_SHAPES, vecChoice } from "./matmul.ts";
 import type { Gpu, Slice } from "./source.ts";
 
-/** Matrices of one shape, one of each layer, and the rows that they are multiplied with. */
+/** Matrices of one shape, one of each layer, in whichever schemes, and the rows that they are multiplied with. */
 export interface TuneQuestion {
   matrices: Matrix[];
   m: number;
@@ -29,7 +29,7 @@ export async function tuneMatmul(
   options: { milliseconds: number; signal?: AbortSignal },
 ): Promise<void> {
   const end = performance.now() + options.milliseconds;
-  for (const question of questions) {
+  for (const question of questions.flatMap(alike)) {
     const weight = question.matrices[0];
     if (!weight || (question.glu && !canGlu(weight))) continue;
     const [name, count] =
@@ -41,6 +41,14 @@ export async function tuneMatmul(
     if (best === undefined) gpu.choices.delete(name);
     else gpu.choices.set(name, best);
   }
+}
+
+/** The question for each scheme of its matrices: a checkpoint may keep some layers in 16 bits. */
+function alike(question: TuneQuestion): TuneQuestion[] {
+  const schemes = new Set(question.matrices.map(({ scheme }) => scheme));
+  return [...schemes].map((scheme) => {
+    return { ...question, matrices: question.matrices.filter((matrix) => matrix.scheme === scheme) };
+  });
 }
 
 async function fastest(

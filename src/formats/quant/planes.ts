@@ -22,7 +22,7 @@ function f32OfBits(bits: number): number {
   return float[0]!;
 }
 
-/** Bits of the nearest f32. @internal */
+/** Bits of the nearest f32. */
 export function bitsOfF32(value: number): number {
   float[0] = value;
   return word[0]!;
@@ -110,7 +110,7 @@ export function firstBadGroup(scheme: GroupedScheme, codes: Uint8Array, meta: Ui
 
 const LARGEST_CODE = { unsigned: 255, signed: 128, nf4: 1, fp4: 1, e4m3: 448 } as const;
 
-/** The values of rows of planes as `encodeRows` gives them. @internal */
+/** The values of rows of planes as `encodeRows` gives them. */
 export function dequantizeRows(
   scheme: SlotScheme,
   planes: { codes: Uint8Array; meta: Uint8Array },

@@ -133,14 +133,6 @@ function refuseOthers(top: Json): void {
       `This checkpoint is a ${String(type ?? "model of unnamed type")}${architectures}${what}. TabTune runs dense Qwen3-VL (model_type qwen3_vl): 2B, 4B, 8B, 32B and models fine-tuned from them.`,
     );
   }
-  const quantization = top.quantization_config;
-  if (typeof quantization === "object" && quantization !== null) {
-    const method = String((quantization as Json).quant_method ?? "by an unnamed method");
-    throw new TabTuneError(
-      "UnsupportedModel",
-      `This checkpoint is already quantized (${method}). Import the original one in bf16: TabTune quantizes it itself.`,
-    );
-  }
 }
 
 function parseText(json: Json, top: Json): TextConfig {

@@ -20,7 +20,7 @@ export type LinearScheme = "q4a32" | "q4a64" | "bf16";
 
 /** Where the two halves of the model stand in the names of a checkpoint; the first is what Qwen publishes. */
 const LANGUAGE_PREFIXES = ["model.language_model.", "language_model.model.", "model."];
-const VISION_PREFIXES = ["model.visual.", "visual."];
+const VISION_PREFIXES = ["model.visual.", "visual.", "vision_tower."];
 
 /** The part of a checkpoint that says which tensors there are. */
 interface Directory {

@@ -1,0 +1,116 @@
+// The app on a checkpoint that was converted to a published quantized form, against the float64 model on what that form's weights are
+// worth. `npm run parity -- DIR --format X` and format_parity.test.ts.
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import type { DebugApi, DebugForward } from "../src/api/debug_protocol.ts";
+import { bf16ToF32, f32ToBf16 } from "../src/formats/dtype.ts";
+import { BlobFileSet, openCheckpoint } from "../src/formats/index.ts";
+import { weightSlots } from "../src/models/index.ts";
+import { parseConfig } from "../src/models/qwen3_vl/config.ts";
+import { ReferenceModel, type ReferenceWeights } from "../src/models/qwen3_vl/reference.ts";
+import { openApp } from "./browser.ts";
+import { FORMATS, type FormatWriter } from "./format_writers.ts";
+import { debugRequest } from "./parity_cases.ts";
+import { openArrays, openReference, relativeL2 } from "./reference.ts";
+
+/** Relative L2 of the logits. Issue "Checkpoints", section "How it is proved". */
+const TOLERANCE = 1e-3;
+
+export interface FormatReport {
+  format: string;
+  case: string;
+  pass: boolean;
+  logits: number;
+  /** Weights that the reader keeps exactly, and those that are stored as bf16 instead. */
+  kept: number;
+  rounded: number;
+}
+
+/** A reference's checkpoint in another form: a folder of files, and the weights that the GPU then holds. */
+export interface Converted {
+  folder: string;
+  weights: ReferenceWeights;
+  kept: number;
+  rounded: number;
+  remove(): void;
+}
+
+export async function convertReference(folder: string, format: string): Promise<Converted> {
+  const write: FormatWriter | undefined = FORMATS[format];
+  if (!write) throw new Error(`no format named ${format}; there are ${Object.keys(FORMATS).join(", ")}`);
+  const from = join(resolve(folder), "checkpoint");
+  const arrays = openArrays(join(from, "model.safetensors"));
+  const tensors = arrays.names("").map((name) => ({ name, ...arrays.array(name), dtype: "BF16" }));
+  const { files, values } = write({ config: JSON.parse(readFileSync(join(from, "config.json"), "utf8")), tensors });
+  const weights = new Map(
+    tensors.map(({ name, shape, data }) => [name, { shape, data: values.get(name) ?? (data as Float32Array) }]),
+  );
+  const to = mkdtempSync(join(tmpdir(), "converted-"));
+  for (const name of readdirSync(from))
+    if (!name.endsWith(".safetensors")) copyFileSync(join(from, name), join(to, name));
+  for (const [name, data] of Object.entries(files)) writeFileSync(join(to, name), data);
+  // What cannot be kept is stored as bf16 in this comparison, which asks for the rest as it is.
+  const blobs = Object.entries(files).map(([path, data]) => ({ path, file: new Blob([data]) }));
+  const checkpoint = await openCheckpoint(new BlobFileSet(format, blobs));
+  let [kept, rounded] = [0, 0];
+  for (const { sources, scheme } of weightSlots(parseConfig(checkpoint.config), checkpoint, "bf16")) {
+    for (const { tensor } of sources) {
+      const name = canonical(tensor);
+      if (!values.has(name)) continue;
+      if (scheme !== "bf16") kept++;
+      else {
+        const { shape, data } = weights.get(name)!;
+        weights.set(name, { shape, data: Float32Array.from(data, (v) => bf16ToF32(f32ToBf16(v))) });
+        rounded++;
+      }
+    }
+  }
+  return { folder: to, weights, kept, rounded, remove: () => rmSync(to, { recursive: true, force: true }) };
+}
+
+/** The reference's name of a tensor, whichever way its writer names the two halves of the model. */
+function canonical(name: string): string {
+  return name.replace(/^language_model\.model\./, "model.language_model.").replace(/^vision_tower\./, "model.visual.");
+}
+
+/** Converts the checkpoint of a folder written by make_reference.py, runs cases of it through the app, and compares the logits. */
+export async function runFormatParity(
+  folder: string,
+  format: string,
+  options: { only?: string[]; chromeArgs?: string; onReport?: (report: FormatReport) => void } = {},
+): Promise<FormatReport[]> {
+  const reference = openReference(resolve(folder));
+  const names =
+    options.only ?? Object.keys(reference.cases).filter((name) => reference.cases[name]!.frames === undefined);
+  const converted = await convertReference(folder, format);
+  const folders = { "/reference/": reference.folder, "/converted/": converted.folder };
+  const app = await openApp({ engineOnly: true, chromeArgs: options.chromeArgs, folders });
+  try {
+    await app.page.evaluate(async (base) => {
+      await (tabtune.engine as unknown as DebugApi).debugLoad({ base, kv: "f32" });
+    }, `${app.origin}/converted/`);
+    const config = parseConfig(JSON.parse(readFileSync(join(reference.folder, "checkpoint", "config.json"), "utf8")));
+    const model = new ReferenceModel(config, converted.weights);
+    const reports: FormatReport[] = [];
+    for (const name of names) {
+      const request = debugRequest(reference.cases[name]!, `${app.origin}/reference/`);
+      const forward: DebugForward = await app.page.evaluate(
+        async (request) => await (tabtune.engine as unknown as DebugApi).debugForward(request),
+        request,
+      );
+      const grids = forward.grid.map(([t, h, w]) => [t!, h!, w!] as const);
+      const seen = grids.length > 0 ? model.vision(forward.pixelValues, grids) : undefined;
+      const { logits } = model.prefill(forward.inputIds, grids, seen);
+      const error = relativeL2(forward.logits, logits.subarray(logits.length - forward.logits.length));
+      const { kept, rounded } = converted;
+      const report = { format, case: name, pass: error < TOLERANCE, logits: error, kept, rounded };
+      options.onReport?.(report);
+      reports.push(report);
+    }
+    return reports;
+  } finally {
+    await app.close();
+    converted.remove();
+  }
+}
