@@ -9,7 +9,7 @@ describe.skipIf(!existsSync(folder))("a quantized checkpoint gives the logits of
   it.each([
     ["nf4", { kept: 20, rounded: 5 }],
     ["mlx", { kept: 29, rounded: 0 }],
-  ] as const)("%s", { timeout: 120_000 }, async (format, counts) => {
+  ] as const)("%s", { timeout: 300_000 }, async (format, counts) => {
     const [report] = await runFormatParity(folder, format, { only: ["text"] });
     expect(report).toMatchObject({ pass: true, ...counts });
   });
