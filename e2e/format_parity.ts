@@ -8,11 +8,11 @@ import { bf16ToF32, f32ToBf16 } from "../src/formats/dtype.ts";
 import { BlobFileSet, openCheckpoint } from "../src/formats/index.ts";
 import { weightSlots } from "../src/models/index.ts";
 import { parseConfig } from "../src/models/qwen3_vl/config.ts";
-import { ReferenceModel, type ReferenceWeights } from "../src/models/qwen3_vl/reference.ts";
 import { openApp } from "./browser.ts";
 import { FORMATS, type FormatWriter } from "./format_writers.ts";
 import { debugRequest } from "./parity_cases.ts";
 import { openArrays, openReference, relativeL2 } from "./reference.ts";
+import { ReferenceModel, type ReferenceWeights } from "./reference_model.ts";
 
 /** Relative L2 of the logits. Issue "Checkpoints", section "How it is proved". */
 const TOLERANCE = 1e-3;

@@ -51,7 +51,7 @@ export interface Reference {
 }
 
 /** The arrays of a safetensors file; bf16 is opened to f32. Throws when there is no such array. */
-function openArrays(path: string): Pick<Reference, "names" | "array"> {
+export function openArrays(path: string): Pick<Reference, "names" | "array"> {
   const file = readFileSync(path);
   const headerBytes = Number(file.readBigUInt64LE(0));
   const header = JSON.parse(file.toString("utf8", 8, 8 + headerBytes));
