@@ -60,11 +60,17 @@ export async function damageShard(page: Page, id: string): Promise<void> {
         request.onerror = () => reject(request.error);
       });
     const database = await done(indexedDB.open("tabtune-weights"));
-    const store = (mode: IDBTransactionMode) => database.transaction("shards", mode).objectStore("shards");
-    const blob = (await done(store("readonly").get([model, "data", 0]))) as Blob;
+    const key = [model, "data", 0];
+    const blob = (await done(database.transaction("shards").objectStore("shards").get(key))) as Blob;
     const bytes = new Uint8Array(await blob.arrayBuffer());
     bytes[bytes.length >> 1]! ^= 1;
-    await done(store("readwrite").put(new Blob([bytes]), [model, "data", 0]));
+    const change = database.transaction("shards", "readwrite");
+    change.objectStore("shards").put(new Blob([bytes]), key);
+    // Not when the request succeeded: a reload would still undo it.
+    await new Promise((resolve, reject) => {
+      change.oncomplete = resolve;
+      change.onabort = () => reject(change.error);
+    });
     database.close();
   }, id);
 }

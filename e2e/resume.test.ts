@@ -103,7 +103,7 @@ describe("an import whose tab is closed in the middle", () => {
     for (const { id } of await storedModels(app.page))
       await app.page.evaluate(async (id) => await tabtune.engine.deleteModel(id), id);
     expect(await storedModels(app.page)).toEqual([]);
-    // The browser clears the files of a deleted record when its collector has met the last handle on them.
+    // The browser clears the files of deleted records some twenty seconds later.
     await expect
       .poll(async () => await app.page.evaluate(async () => (await tabtune.engine.storageEstimate()).used), {
         timeout: 90_000,

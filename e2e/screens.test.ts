@@ -181,7 +181,10 @@ describe("the page", { timeout: PATIENCE }, () => {
     await page.getByLabel("Address of the folder").fill(`${app.origin}/other/`);
     await page.getByRole("button", { name: "Show what it takes" }).click();
     const plan = page.getByRole("region", { name: "Import of other" });
-    expect(await plan.textContent()).toMatch(/Parameters7\.5 M.*To store.*Storage is enough.*processor/s);
+    // The last words come when memory has been tried.
+    await expect
+      .poll(() => plan.textContent(), { timeout: PATIENCE })
+      .toMatch(/Parameters7\.5 M.*To store.*Storage is enough.*GPU memory that it takes.*processor/s);
 
     // The line stalls when the weights are asked for; the visitor gives up.
     let release = () => {};
