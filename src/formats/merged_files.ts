@@ -1,4 +1,4 @@
-import type { FileEntry, FileSet } from "./file_set.ts";
+import { ForwardedFiles } from "./forwarded_files.ts";
 
 /** Ranges at most this long are worth a request together with their neighbours. */
 const SMALL_BYTES = 1 << 20;
@@ -40,36 +40,9 @@ export function mergeRanges(ranges: readonly ByteRange[]): (ByteRange & { left: 
 }
 
 /** Files behind a network: hundreds of small tensors that lie side by side come in a few requests. */
-export class MergedFiles implements FileSet {
-  readonly name: string;
-  readonly identity: string;
-  readonly licence?: string;
-  readonly #inner: FileSet;
+export class MergedFiles extends ForwardedFiles {
   #windows: Window[] = [];
   #loaded: Window[] = [];
-
-  constructor(inner: FileSet) {
-    this.#inner = inner;
-    this.name = inner.name;
-    this.identity = inner.identity;
-    if (inner.licence !== undefined) this.licence = inner.licence;
-  }
-
-  describe(): string {
-    return this.#inner.describe();
-  }
-  list(signal?: AbortSignal): Promise<FileEntry[] | undefined> {
-    return this.#inner.list(signal);
-  }
-  has(path: string, signal?: AbortSignal): Promise<boolean> {
-    return this.#inner.has(path, signal);
-  }
-  size(path: string, signal?: AbortSignal): Promise<number> {
-    return this.#inner.size(path, signal);
-  }
-  text(path: string, signal?: AbortSignal): Promise<string> {
-    return this.#inner.text(path, signal);
-  }
 
   /** What will be read, each range once. */
   expect(ranges: readonly ByteRange[]): void {
@@ -80,7 +53,7 @@ export class MergedFiles implements FileSet {
     const window = this.#windows.find(
       (w) => w.path === path && offset >= w.offset && offset + length <= w.offset + w.bytes,
     );
-    if (!window || length === window.bytes) return await this.#inner.read(path, offset, length, signal);
+    if (!window || length === window.bytes) return await this.inner.read(path, offset, length, signal);
     window.data ??= this.#load(window, signal);
     const bytes = await window.data;
     window.left -= length;
@@ -91,7 +64,7 @@ export class MergedFiles implements FileSet {
   #load(window: Window, signal: AbortSignal | undefined): Promise<Uint8Array<ArrayBuffer>> {
     this.#loaded.push(window);
     if (this.#loaded.length > WINDOWS) this.#drop(this.#loaded[0]!);
-    const data = this.#inner.read(window.path, window.offset, window.bytes, signal);
+    const data = this.inner.read(window.path, window.offset, window.bytes, signal);
     // A failure (a cancel, say) must not stick.
     data.catch(() => this.#drop(window));
     return data;

@@ -1,5 +1,6 @@
 import { TabTuneError, throwIfCancelled } from "../errors.ts";
 import type { FileEntry, FileSet } from "./file_set.ts";
+import { ForwardedFiles } from "./forwarded_files.ts";
 import { type HashState, hashHex } from "./source_hash.ts";
 
 const HELD_BYTES = 64 << 20;
@@ -16,42 +17,19 @@ export type Hasher = (state: HashState | undefined, bytes: Uint8Array<ArrayBuffe
  * without reading them twice. A hash needs the bytes from front to back: reads that come early are held back, and bytes that nobody
  * reads (or that were read before an interruption and not yet hashed) are fetched for the hash alone.
  */
-export class VerifiedFiles implements FileSet {
-  readonly name: string;
-  readonly identity: string;
-  readonly licence?: string;
-  readonly #inner: FileSet;
+export class VerifiedFiles extends ForwardedFiles {
   readonly #heldBytes: number;
   #hash: Hasher | undefined;
   #files = new Map<string, FileHash>();
 
   /** @param heldBytes of each file that may wait in memory for what comes before them */
   constructor(inner: FileSet, heldBytes = HELD_BYTES) {
-    this.#inner = inner;
+    super(inner);
     this.#heldBytes = heldBytes;
-    this.name = inner.name;
-    this.identity = inner.identity;
-    if (inner.licence !== undefined) this.licence = inner.licence;
-  }
-
-  describe(): string {
-    return this.#inner.describe();
-  }
-  list(signal?: AbortSignal): Promise<FileEntry[] | undefined> {
-    return this.#inner.list(signal);
-  }
-  has(path: string, signal?: AbortSignal): Promise<boolean> {
-    return this.#inner.has(path, signal);
-  }
-  size(path: string, signal?: AbortSignal): Promise<number> {
-    return this.#inner.size(path, signal);
-  }
-  text(path: string, signal?: AbortSignal): Promise<string> {
-    return this.#inner.text(path, signal);
   }
 
   async read(path: string, offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
-    const bytes = await this.#inner.read(path, offset, length, signal);
+    const bytes = await this.inner.read(path, offset, length, signal);
     if (this.#hash) await this.#files.get(path)?.take(offset, bytes, signal);
     return bytes;
   }
@@ -63,11 +41,11 @@ export class VerifiedFiles implements FileSet {
   async start(paths: Iterable<string>, hash: Hasher, saved: Record<string, HashState> = {}): Promise<string[]> {
     this.#hash = hash;
     this.#files.clear();
-    const listing = new Map((await this.#inner.list())?.map((entry) => [entry.path, entry]));
+    const listing = new Map((await this.inner.list())?.map((entry) => [entry.path, entry]));
     for (const path of new Set(paths)) {
       const entry = listing.get(path);
       if (entry?.sha256 === undefined) continue;
-      this.#files.set(path, new FileHash(this.#inner, entry, hash, this.#heldBytes, saved[path]));
+      this.#files.set(path, new FileHash(this.inner, entry, hash, this.#heldBytes, saved[path]));
     }
     return [...this.#files.keys()];
   }
