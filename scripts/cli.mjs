@@ -1,12 +1,22 @@
 // Runs one of e2e's command-line tools: builds the app and the tool when something changed, then starts it with the rest of
-// the arguments. usage: node scripts/cli.mjs parity|kernels|bench|full_size|learn|demo_accuracy|screenshot|fuzz [...]
+// the arguments. usage: node scripts/cli.mjs parity|kernels|bench|full_size|learn|demo_accuracy|screenshot|fuzz|export_adapters [...]
 import { spawnSync } from "node:child_process";
 import { cpSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { ensureInstalled, root } from "./install.mjs";
 
-export const TOOLS = ["parity", "kernels", "bench", "full_size", "learn", "demo_accuracy", "screenshot", "fuzz"];
+export const TOOLS = [
+  "parity",
+  "kernels",
+  "bench",
+  "full_size",
+  "learn",
+  "demo_accuracy",
+  "screenshot",
+  "fuzz",
+  "export_adapters",
+];
 
 /**
  * Writes OUT/<tool>.mjs and OUT/dist/: all that a tool needs, playwright-core apart.
