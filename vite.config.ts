@@ -15,6 +15,8 @@ const headers = {
 
 type ProjectConfig = NonNullable<TestProjectInlineConfiguration["test"]>;
 
+/** Tests of the tools themselves, without a browser. */
+const IN_NODE = ["e2e/compare_case.test.ts", "e2e/write_checkpoint.test.ts"];
 const TIMED = ["e2e/bench.test.ts", "e2e/cancel.test.ts", "e2e/screens.test.ts"];
 
 function browserTests(name: string, { exclude = [], ...more }: ProjectConfig): { extends: true; test: ProjectConfig } {
@@ -23,7 +25,7 @@ function browserTests(name: string, { exclude = [], ...more }: ProjectConfig): {
     test: {
       name,
       include: ["e2e/**/*.test.ts"],
-      exclude: ["e2e/compare_case.test.ts", ...exclude],
+      exclude: [...IN_NODE, ...exclude],
       globalSetup: ["e2e/build_once.ts"],
       // What a page shows a moment later is waited for, also on a machine that others use.
       expect: { poll: { timeout: 20_000 } },
@@ -59,7 +61,7 @@ export default defineConfig({
     projects: [
       {
         extends: true,
-        test: { name: "unit", include: ["src/**/*.test.{ts,tsx}", "scripts/**/*.test.ts", "e2e/compare_case.test.ts"] },
+        test: { name: "unit", include: ["src/**/*.test.{ts,tsx}", "scripts/**/*.test.ts", ...IN_NODE] },
       },
       // Compiling for a software GPU keeps one processor busy, running on it all of them: two browsers at a time, …
       browserTests("e2e", { exclude: TIMED, maxWorkers: 2, sequence: { groupOrder: 1 } }),

@@ -1,9 +1,17 @@
 // npm run full-size -- DIR [--scheme q4a32] [--tokens 64] [--profile DIR] [--chrome-args "..."]: imports a checkpoint as a visitor's
-// browser would, reloads the page, loads the model, and talks about a 448×448 picture. Prints one JSON object.
+// browser would, reloads the page, loads the model, and talks about a 448×448 picture. DIR holds safetensors or a pair of GGUF files.
+// Prints one JSON object.
 import { readdirSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import type { GenerateResult, ImportPlan, LoadedModel, ModelRecord, WeightScheme } from "../src/api/index.ts";
+import type {
+  GenerateResult,
+  ImportPlan,
+  LoadedModel,
+  ModelRecord,
+  ModelSource,
+  WeightScheme,
+} from "../src/api/index.ts";
 import { capabilities, openApp, waitForApp } from "./browser.ts";
 import { gpuMemory, watchMemory } from "./memory.ts";
 
@@ -22,6 +30,7 @@ if (!positionals[0]) {
 }
 const folder = resolve(positionals[0]);
 const scheme = values.scheme as WeightScheme;
+const weightFiles = readdirSync(folder).filter((name) => /\.(safetensors|gguf)$/.test(name));
 const say = (line: string) => console.error(`[${(performance.now() / 1000).toFixed(1)} s] ${line}`);
 const app = await openApp({
   engineOnly: true,
@@ -35,27 +44,26 @@ try {
   const gpu = await capabilities(app.page);
   say(JSON.stringify(gpu));
   const gpuBefore = await gpuMemory();
-  const base = `${app.origin}/checkpoint/`;
+  const source: ModelSource = { kind: "url", base: `${app.origin}/checkpoint/`, ...namedGguf(weightFiles) };
   const plan = await app.page.evaluate(
-    async ({ base, scheme }): Promise<ImportPlan> =>
-      await tabtune.engine.planImport({ kind: "url", base }, scheme, "plan"),
-    { base, scheme },
+    async ({ source, scheme }): Promise<ImportPlan> => await tabtune.engine.planImport(source, scheme, "plan"),
+    { source, scheme },
   );
   say(JSON.stringify(plan));
 
   let memory = await watchMemory(app.page);
   const importStart = performance.now();
   const record = await app.page.evaluate(
-    async ({ base, scheme }): Promise<ModelRecord> => {
+    async ({ source, scheme }): Promise<ModelRecord> => {
       let shown = 0;
       const onProgress = tabtune.callback((p: { phase: string; bytesDone: number; bytesTotal: number }) => {
         if (performance.now() < shown + 10_000) return;
         shown = performance.now();
         console.log(`${p.phase}: ${(p.bytesDone / 1e6).toFixed(0)} of ${(p.bytesTotal / 1e6).toFixed(0)} MB`);
       });
-      return await tabtune.engine.importModel({ kind: "url", base }, scheme, "import", onProgress);
+      return await tabtune.engine.importModel(source, scheme, "import", onProgress);
     },
-    { base, scheme },
+    { source, scheme },
   );
   const importSeconds = (performance.now() - importStart) / 1000;
   const importPeak = await memory.stop();
@@ -120,11 +128,10 @@ try {
     answers.push(answer);
   }
 
-  const bytesRead = readdirSync(folder)
-    .filter((name) => name.endsWith(".safetensors"))
-    .reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
+  const bytesRead = weightFiles.reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
   const report = {
     gpu,
+    format: record.format ?? "safetensors",
     scheme,
     parameters: record.parameters,
     checkpointBytes: bytesRead,
@@ -145,4 +152,14 @@ try {
   process.exitCode = answers.every((answer) => answer.stats.newTokens > 0) ? 0 : 1;
 } finally {
   await app.close();
+}
+
+/** A server that cannot be asked for a list must be told which GGUF files to read. */
+function namedGguf(files: string[]): { gguf?: { language: string; vision: string } } {
+  const gguf = files.filter((name) => name.endsWith(".gguf"));
+  const vision = gguf.find((name) => name.includes("mmproj"));
+  const language = gguf.find((name) => name !== vision);
+  if (!vision || !language) return {};
+  if (gguf.length > 2) throw new Error(`expected one pair of GGUF files, found ${gguf.join(", ")}`);
+  return { gguf: { language, vision } };
 }

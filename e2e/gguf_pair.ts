@@ -1,100 +1,9 @@
 // A Hugging Face Qwen3-VL as llama.cpp's converter would write it: a language file and an mmproj file.
+
 import { decodeFloats, type FileSet, openCheckpoint, type WeightDtype } from "../src/formats/index.ts";
 import { findChatTemplate } from "../src/processor/index.ts";
+import { type FileTensor, ggufFile, type MetaValue } from "./gguf_file.ts";
 import { fittingType, type Quantized, quantize, TYPES, type TypeName } from "./gguf_quantize.ts";
-
-type Scalar = string | number | boolean;
-/** A metadata value with GGUF's word for its type; an array gives the type of its elements. */
-export type MetaValue = [type: keyof typeof VALUE_TYPES, value: Scalar] | ["array", keyof typeof VALUE_TYPES, Scalar[]];
-
-const VALUE_TYPES = {
-  u8: 0,
-  i8: 1,
-  u16: 2,
-  i16: 3,
-  u32: 4,
-  i32: 5,
-  f32: 6,
-  bool: 7,
-  string: 8,
-  u64: 10,
-  i64: 11,
-  f64: 12,
-};
-
-export interface FileTensor {
-  name: string;
-  /** PyTorch's order. */
-  shape: readonly number[];
-  type: TypeName;
-  bytes: Uint8Array;
-}
-
-/** A GGUF file, byte by byte. */
-export function ggufFile(
-  metadata: Record<string, MetaValue>,
-  tensors: readonly FileTensor[],
-  { alignment = 32, version = 3 } = {},
-): Uint8Array<ArrayBuffer> {
-  const parts: Uint8Array[] = [];
-  let length = 0;
-  const raw = (bytes: Uint8Array) => {
-    parts.push(bytes);
-    length += bytes.length;
-  };
-  const number = (type: number, value: number) => {
-    const view = new DataView(new ArrayBuffer(8));
-    const sizes = [1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8];
-    if (type === 6) view.setFloat32(0, value, true);
-    else if (type === 12) view.setFloat64(0, value, true);
-    else view.setBigInt64(0, BigInt(value), true);
-    raw(new Uint8Array(view.buffer, 0, sizes[type]));
-  };
-  const text = (value: string) => {
-    const bytes = new TextEncoder().encode(value);
-    number(10, bytes.length);
-    raw(bytes);
-  };
-  const scalar = (type: number, value: Scalar) => (type === 8 ? text(String(value)) : number(type, Number(value)));
-  const pad = (to: number) => raw(new Uint8Array(Math.ceil(length / to) * to - length));
-  raw(new TextEncoder().encode("GGUF"));
-  number(4, version);
-  number(10, tensors.length);
-  number(10, Object.keys(metadata).length);
-  for (const [key, value] of Object.entries(metadata)) {
-    text(key);
-    if (value[0] === "array") {
-      number(4, 9);
-      number(4, VALUE_TYPES[value[1]]);
-      number(10, value[2].length);
-      for (const item of value[2]) scalar(VALUE_TYPES[value[1]], item);
-    } else {
-      number(4, VALUE_TYPES[value[0]]);
-      scalar(VALUE_TYPES[value[0]], value[1]);
-    }
-  }
-  let offset = 0;
-  for (const { name, shape, type, bytes } of tensors) {
-    text(name);
-    number(4, shape.length);
-    for (const n of [...shape].reverse()) number(10, n);
-    number(4, TYPES[type][0]);
-    number(10, offset);
-    offset += Math.ceil(bytes.length / alignment) * alignment;
-  }
-  pad(alignment);
-  for (const { bytes } of tensors) {
-    raw(bytes);
-    pad(alignment);
-  }
-  const file = new Uint8Array(length);
-  let at = 0;
-  for (const part of parts) {
-    file.set(part, at);
-    at += part.length;
-  }
-  return file;
-}
 
 export type Weights = ReadonlyMap<string, { shape: readonly number[]; data: Float32Array }>;
 
@@ -104,7 +13,7 @@ interface Rope {
 }
 
 /** The fields of config.json that the metadata needs. */
-interface PairConfig {
+export interface PairConfig {
   text_config: {
     num_hidden_layers: number;
     max_position_embeddings: number;
@@ -178,7 +87,7 @@ const BLOCK: Record<string, string> = {
 };
 
 /** GGUF's name of a Hugging Face tensor; of the patch embedding, that of its first slice. */
-function ggufName(name: string, taps: readonly number[]): string {
+export function ggufName(name: string, taps: readonly number[]): string {
   const language = name.replace(/^model\.language_model\./, "");
   const layer = /^layers\.(\d+)\.(.+)\.weight$/.exec(language);
   if (layer) return `blk.${layer[1]}.${LAYER[layer[2]!]}.weight`;
@@ -199,6 +108,11 @@ function ggufName(name: string, taps: readonly number[]): string {
     .replace("merger.norm", "v.post_ln")
     .replace("merger.linear_fc1", "mm.0")
     .replace("merger.linear_fc2", "mm.2");
+}
+
+/** Vectors and position tables are never quantized. */
+export function isPlain(name: string, shape: readonly number[]): boolean {
+  return shape.length === 1 || name.endsWith("pos_embed.weight");
 }
 
 /** What the pair is made of, from a Hugging Face folder. */
@@ -232,10 +146,9 @@ export function ggufPair(source: PairSource, typeOf: (name: string) => TypeName)
   const values = new Map<string, Float32Array>();
   const types = new Map<string, TypeName>();
   for (const [name, { shape, data }] of source.weights) {
-    const isPlain = shape.length === 1 || name.endsWith("pos_embed.weight");
     const isPatch = name.endsWith("patch_embed.proj.weight");
     const wished = isPatch && TYPES[typeOf(name)][1] > 1 ? "F16" : typeOf(name);
-    const type = isPlain ? "F32" : fittingType(wished, isPatch ? 1 : shape.at(-1)!);
+    const type = isPlain(name, shape) ? "F32" : fittingType(wished, isPatch ? 1 : shape.at(-1)!);
     types.set(name, type);
     const target = name.startsWith("model.visual.") ? files.vision : files.language;
     const to = ggufName(name, taps);
@@ -283,7 +196,11 @@ function writePatch(
   return values;
 }
 
-function languageMetadata({ config, tokenizer, template }: PairSource): Record<string, MetaValue> {
+export function languageMetadata({
+  config,
+  tokenizer,
+  template,
+}: Omit<PairSource, "weights">): Record<string, MetaValue> {
   const text = config.text_config;
   const rope = (text.rope_parameters ?? text.rope_scaling)!;
   const tokens = Array.from({ length: text.vocab_size }, (_, id) => `[PAD${id}]`);
@@ -328,7 +245,7 @@ function languageMetadata({ config, tokenizer, template }: PairSource): Record<s
   };
 }
 
-function visionMetadata(config: PairSource["config"]): Record<string, MetaValue> {
+export function visionMetadata(config: PairSource["config"]): Record<string, MetaValue> {
   const vision = config.vision_config;
   const taps = vision.deepstack_visual_indexes;
   return {

@@ -1,28 +1,17 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { configOf, PREPROCESSOR, tensorList } from "../scripts/write_random_checkpoint.mjs";
 import { f32ToBf16, f32ToF16 } from "../src/formats/dtype.ts";
 import { BlobFileSet, openCheckpoint, type WeightDtype } from "../src/formats/index.ts";
 import { writeSafetensors } from "../src/formats/safetensors.ts";
 import { parseConfig, type Qwen3VLConfig } from "../src/models/index.ts";
 import { byteTokenizer, SIMPLE_TEMPLATE, SPECIAL } from "./byte_tokenizer.ts";
+import { type Shape as CheckpointShape, configOf, PREPROCESSOR, tensorList } from "./checkpoint_shapes.ts";
 import { gpuWeights } from "./gpu_weights.ts";
 import type { ReferenceWeights } from "./reference_model.ts";
 
-/** Sizes as write_random_checkpoint.mjs takes them. */
-export interface Shape {
-  layers: number;
-  hidden: number;
-  heads: number;
-  kvHeads: number;
-  headDim: number;
-  ffn: number;
-  tied: boolean;
-  /** At least 263: the byte tokenizer's. More are padding rows. */
-  vocabulary: number;
-  vision: { depth: number; hidden: number; heads: number; ffn: number; taps: number[]; positions: number };
-}
+/** At least 263 rows of vocabulary: the byte tokenizer's. More are padding rows. */
+export type Shape = CheckpointShape & { vocabulary: number };
 
 /** How the same checkpoint may be written. */
 export interface Style {
@@ -85,7 +74,7 @@ export class RandomCheckpoint {
 
   #writeWeights(shape: Shape, files: number, isPrintable: boolean): void {
     const random = normal(7);
-    const tensors = (tensorList(shape) as [string, number[], number][]).map(([name, dims, centre]) => {
+    const tensors = tensorList(shape).map(([name, dims, centre]) => {
       const size = dims.reduce((a, b) => a * b, 1);
       const spread = dims.length > 1 ? (name.includes("embed") ? 3 : 1) / Math.sqrt(size / dims[0]!) : 0.1;
       const isZero = (i: number) => {
@@ -128,7 +117,7 @@ export class RandomCheckpoint {
 }
 
 function configText(shape: Shape, isNew: boolean): Record<string, unknown> {
-  const config = configOf(shape) as Record<string, unknown> & { text_config: Record<string, unknown> };
+  const config: Record<string, unknown> & { text_config: Record<string, unknown> } = configOf(shape);
   config.image_token_id = SPECIAL["<|image_pad|>"];
   config.video_token_id = SPECIAL["<|video_pad|>"];
   config.vision_start_token_id = SPECIAL["<|vision_start|>"];

@@ -98,12 +98,16 @@ export function writeBnb(
     );
     Object.assign(state, { nested_blocksize: 256, nested_dtype: "float32", nested_offset: offset });
   } else tensors.push({ name: `${key}.absmax`, dtype: "F32", shape: [blocks], bytes: bytesOf(absmax) });
-  // Python's json.dumps puts a blank behind "," and ":".
-  const json = JSON.stringify(state).replaceAll(/,(?=["\d])|:(?=["\d[])/g, (sign) => `${sign} `);
-  const blob = new TextEncoder().encode(json);
+  const blob = pythonJson(state);
   tensors.push({ name: `${key}.quant_state.bitsandbytes__${kind}`, dtype: "U8", shape: [blob.length], bytes: blob });
   const exact = Float32Array.from({ length: count }, (_, e) => table[codes[e]!]! * scales[Math.floor(e / blocksize)]!);
   return { tensors, values: exact };
+}
+
+/** As Python's json.dumps writes it: with a blank behind "," and ":". */
+export function pythonJson(state: Record<string, unknown>): Uint8Array<ArrayBuffer> {
+  const json = JSON.stringify(state).replaceAll(/,(?=["\d])|:(?=["\d[])/g, (sign) => `${sign} `);
+  return new TextEncoder().encode(json);
 }
 
 /** The entry next to a value; of two that are equally near the lower code. */

@@ -1,5 +1,6 @@
 // Runs one of e2e's command-line tools: builds the app and the tool when something changed, then starts it with the rest of
-// the arguments. usage: node scripts/cli.mjs parity|kernels|bench|full_size|learn|demo_accuracy|screenshot|fuzz|export_adapters [...]
+// the arguments. usage: node scripts/cli.mjs parity|kernels|bench|full_size|learn|demo_accuracy|screenshot|fuzz|export_adapters|
+// write_checkpoint [...]
 import { spawnSync } from "node:child_process";
 import { cpSync } from "node:fs";
 import { join } from "node:path";
@@ -16,6 +17,7 @@ export const TOOLS = [
   "screenshot",
   "fuzz",
   "export_adapters",
+  "write_checkpoint",
 ];
 
 /**

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { configOf, PRESETS } from "../../scripts/write_random_checkpoint.mjs";
+import { configOf, PRESETS } from "../../e2e/checkpoint_shapes.ts";
 import type { Checkpoint } from "../formats/index.ts";
 import type { Gpu } from "../gpu/index.ts";
 import { parseConfig, weightSlots } from "../models/index.ts";

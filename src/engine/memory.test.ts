@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { configOf, PRESETS } from "../../e2e/checkpoint_shapes.ts";
 import { RandomCheckpoint } from "../../e2e/random_checkpoint.ts";
-import { configOf, PRESETS } from "../../scripts/write_random_checkpoint.mjs";
 import { TabTuneError } from "../errors.ts";
 import { openCheckpoint } from "../formats/index.ts";
 import { Gpu } from "../gpu/index.ts";

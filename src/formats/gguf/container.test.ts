@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { type FileTensor, ggufFile, type MetaValue } from "../../../e2e/gguf_pair.ts";
+import { type FileTensor, ggufFile, type MetaValue } from "../../../e2e/gguf_file.ts";
 import { isError } from "../../errors.ts";
 import { BlobFileSet } from "../blob_files.ts";
 import { peekGguf, readGgufFile } from "./container.ts";

@@ -1,11 +1,12 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type GgufPairFiles, ggufFile, ggufPair, type PairSource, pairSource } from "../../../e2e/gguf_pair.ts";
+import { configOf, PRESETS } from "../../../e2e/checkpoint_shapes.ts";
+import { ggufFile } from "../../../e2e/gguf_file.ts";
+import { type GgufPairFiles, ggufPair, type PairSource, pairSource } from "../../../e2e/gguf_pair.ts";
 import { TYPES, type TypeName } from "../../../e2e/gguf_quantize.ts";
 import { TEXTS } from "../../../e2e/many_scripts.ts";
 import { RandomCheckpoint } from "../../../e2e/random_checkpoint.ts";
-import { configOf, PRESETS } from "../../../scripts/write_random_checkpoint.mjs";
 import { isError } from "../../errors.ts";
 import { parseConfig, weightSlots } from "../../models/index.ts";
 import { parseGenerationConfig, parseProcessorConfig } from "../../models/qwen3_vl/processor_config.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, it, test } from "vitest";
-import { configOf, PREPROCESSOR, PRESETS, tensorList } from "../../../scripts/write_random_checkpoint.mjs";
+import { configOf, PREPROCESSOR, PRESETS, tensorList } from "../../../e2e/checkpoint_shapes.ts";
 import { parseConfig } from "./config.ts";
 import { parseGenerationConfig, parseProcessorConfig } from "./processor_config.ts";
 import { slotShapes } from "./weights.ts";
