@@ -1,11 +1,13 @@
 // What is fuzzed: small sound files for every parser, and how each is read. Only parsing is called, and raw rows of weights.
 
+import { readFileSync } from "node:fs";
 import { TabTuneError } from "../src/errors.ts";
 import {
   BlobFileSet,
   encodeFloats,
   openCheckpoint,
   openZip,
+  parquetRows,
   writeSafetensors,
   writeZip,
 } from "../src/formats/index.ts";
@@ -142,6 +144,35 @@ const ROWS = [
 ];
 const CSV = 'image,question,answer\np.png,"How, ""many""?\nSay.",3\np.png,Which?,b\n';
 
+/** Written by pyarrow: both kinds of pages, dictionaries, lists, structs, every encoding, snappy and zstd. */
+const PARQUET = [
+  "chartqa_zstd.parquet",
+  "chartqa_snappy.parquet",
+  "mixed_v1_zstd.parquet",
+  "mixed_v2_snappy.parquet",
+  "mixed_delta.parquet",
+];
+
+/** The file itself, and in two parts that are put together again: so damage in either leaves the end sound, and pages are reached. */
+function parquetSeeds(path: string): Files[] {
+  const bytes = new Uint8Array(readFileSync(`src/formats/testdata/${path}`));
+  const split = bytes.length - 8 - new DataView(bytes.buffer).getUint32(bytes.length - 8, true);
+  return [
+    new Map([[path, bytes]]),
+    new Map([
+      ["pages", bytes.slice(0, split)],
+      ["footer", bytes.slice(split, -8)],
+    ]),
+  ];
+}
+
+function parquetFile(files: Files): { path: string; file: Blob } {
+  const [[path, whole]] = [...files] as [[string, Uint8Array<ArrayBuffer>]];
+  const footer = files.get("footer");
+  if (!footer) return { path, file: new Blob([whole]) };
+  return { path: "p.parquet", file: new Blob([whole, footer, Uint32Array.of(footer.length), "PAR1"]) };
+}
+
 function tables(): Files[] {
   const png = new Uint8Array(greyPng(8, 8));
   const table = (path: string, content: string): Files =>
@@ -184,6 +215,17 @@ export async function fuzzTargets(): Promise<Target[]> {
       },
     },
     { name: "tables", seeds: tables(), read: readTables },
+    {
+      name: "parquet",
+      seeds: PARQUET.flatMap(parquetSeeds),
+      // Runs, dictionaries and packing make much out of little, within bounds that the reader keeps.
+      unpacks: 1032,
+      async read(files) {
+        const { path, file } = parquetFile(files);
+        for await (const _ of parquetRows(file, path));
+        await readDataset("fuzzed", [{ path, file }], { probe: async () => ({ width: 1, height: 1 }) });
+      },
+    },
     {
       name: "peft",
       seeds: [tinyAdapter()],

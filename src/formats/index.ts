@@ -20,7 +20,7 @@ export {
   readPackedShard,
   readPackedText,
 } from "./packed_model.ts";
-export { parquetRows } from "./parquet.ts";
+export { parquetRows } from "./parquet/rows.ts";
 export { dequantizeRows } from "./quant/planes.ts";
 export { type EncodedRows, type EncodeJob, encodeRows } from "./quant/rows.ts";
 export { exactScheme, rowFormat } from "./row_format.ts";

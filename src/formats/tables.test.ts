@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { parquetWriteBuffer } from "hyparquet-writer";
 import { expect, test } from "vitest";
 import { parseCsv } from "./csv.ts";
-import { parquetRows } from "./parquet.ts";
+import { parquetRows } from "./parquet/rows.ts";
 
 test("csv: quotes, line breaks in cells, other delimiters, a byte order mark", () => {
   expect(parseCsv('\ufeffimage , question,answer\n"a,1.png","say ""hi""\nthere",5\n\n').rows).toEqual([
