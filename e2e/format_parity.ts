@@ -1,6 +1,6 @@
 // The app on a checkpoint that was converted to a published quantized form, against the float64 model on what that form's weights are
 // worth. `npm run parity -- DIR --format X` and format_parity.test.ts.
-import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { DebugApi, DebugForward } from "../src/api/debug_protocol.ts";
@@ -30,6 +30,8 @@ export interface FormatReport {
 /** A reference's checkpoint in another form: a folder of files, and the weights that the GPU then holds. */
 export interface Converted {
   folder: string;
+  /** Which of its files to read, where it is a pair of GGUF files. */
+  gguf?: { language: string; vision: string };
   weights: ReferenceWeights;
   kept: number;
   rounded: number;
@@ -42,14 +44,14 @@ export async function convertReference(folder: string, format: string): Promise<
   const from = join(resolve(folder), "checkpoint");
   const arrays = openArrays(join(from, "model.safetensors"));
   const tensors = arrays.names("").map((name) => ({ name, ...arrays.array(name), dtype: "BF16" }));
-  const { files, values } = write({ config: JSON.parse(readFileSync(join(from, "config.json"), "utf8")), tensors });
+  const others = readdirSync(from).filter((name) => !name.endsWith(".safetensors"));
+  const texts = Object.fromEntries(others.map((name) => [name, readFileSync(join(from, name), "utf8")]));
+  const { files, values, gguf } = write({ config: JSON.parse(texts["config.json"]!), tensors, texts });
   const weights = new Map(
     tensors.map(({ name, shape, data }) => [name, { shape, data: values.get(name) ?? (data as Float32Array) }]),
   );
   const to = mkdtempSync(join(tmpdir(), "converted-"));
-  for (const name of readdirSync(from))
-    if (!name.endsWith(".safetensors")) copyFileSync(join(from, name), join(to, name));
-  for (const [name, data] of Object.entries(files)) writeFileSync(join(to, name), data);
+  for (const [name, data] of Object.entries({ ...texts, ...files })) writeFileSync(join(to, name), data);
   // What cannot be kept is stored as bf16 in this comparison, which asks for the rest as it is.
   const blobs = Object.entries(files).map(([path, data]) => ({ path, file: new Blob([data]) }));
   const checkpoint = await openCheckpoint(new BlobFileSet(format, blobs));
@@ -66,7 +68,8 @@ export async function convertReference(folder: string, format: string): Promise<
       }
     }
   }
-  return { folder: to, weights, kept, rounded, remove: () => rmSync(to, { recursive: true, force: true }) };
+  const remove = () => rmSync(to, { recursive: true, force: true });
+  return { folder: to, ...(gguf ? { gguf } : {}), weights, kept, rounded, remove };
 }
 
 /** The reference's name of a tensor, whichever way its writer names the two halves of the model. */
@@ -87,9 +90,10 @@ export async function runFormatParity(
   const folders = { "/reference/": reference.folder, "/converted/": converted.folder };
   const app = await openApp({ engineOnly: true, chromeArgs: options.chromeArgs, folders });
   try {
-    await app.page.evaluate(async (base) => {
-      await (tabtune.engine as unknown as DebugApi).debugLoad({ base, kv: "f32" });
-    }, `${app.origin}/converted/`);
+    await app.page.evaluate(
+      async (place) => await (tabtune.engine as unknown as DebugApi).debugLoad({ ...place, kv: "f32" }),
+      { base: `${app.origin}/converted/`, ...(converted.gguf ? { gguf: converted.gguf } : {}) },
+    );
     const config = parseConfig(JSON.parse(readFileSync(join(reference.folder, "checkpoint", "config.json"), "utf8")));
     const model = new ReferenceModel(config, converted.weights);
     const reports: FormatReport[] = [];

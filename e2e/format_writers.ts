@@ -1,6 +1,9 @@
 // Whole checkpoints in the published forms that `npm run parity -- DIR --format X` knows.
 import { encodeFloats } from "../src/formats/dtype.ts";
 import { writeSafetensors } from "../src/formats/safetensors.ts";
+import { findChatTemplate } from "../src/processor/index.ts";
+import { ggufPair, mixedType, type PairSource } from "./gguf_pair.ts";
+import type { TypeName } from "./gguf_quantize.ts";
 import {
   type Dense,
   toInt4,
@@ -19,12 +22,16 @@ import {
 export interface Source {
   config: Record<string, unknown>;
   tensors: { name: string; shape: number[]; data: ArrayLike<number> }[];
+  /** Its other files by name. */
+  texts: Record<string, string>;
 }
 
 /** A checkpoint in some form: files that take the place of the dense ones, and what the weights that are no longer dense are worth. */
 export type FormatWriter = (source: Source) => {
   files: Record<string, Uint8Array<ArrayBuffer> | string>;
   values: Map<string, Float32Array>;
+  /** Of GGUF files, which is which. */
+  gguf?: { language: string; vision: string };
 };
 
 /** The decoder's linear layers, which every form quantizes. */
@@ -86,6 +93,31 @@ const mlx = (bits: 4 | 8) =>
     },
   );
 
+/** A pair of GGUF files as llama.cpp would write it; where rows do not fill a type's blocks, in what its quantizer falls back to. */
+function inGguf(
+  language: (name: string, shape: { layers: number; tied: boolean }) => TypeName,
+  vision: TypeName,
+): FormatWriter {
+  return ({ config, tensors, texts }) => {
+    const source: PairSource = {
+      config: config as unknown as PairSource["config"],
+      tokenizer: JSON.parse(texts["tokenizer.json"]!),
+      template: findChatTemplate(texts),
+      weights: new Map(tensors.map(({ name, shape, data }) => [name, { shape, data: Float32Array.from(data) }])),
+    };
+    const layers = source.config.text_config.num_hidden_layers;
+    const tied = !source.weights.has("lm_head.weight");
+    const isVision = (name: string) => name.startsWith("model.visual.");
+    const pair = ggufPair(source, (name) => (isVision(name) ? vision : language(name, { layers, tied })));
+    const gguf = { language: "language.gguf", vision: "mmproj.gguf" };
+    return {
+      files: { [gguf.language]: pair.language, [gguf.vision]: pair.vision },
+      values: new Map([...pair.values].filter(([name]) => pair.types.get(name) !== "F32")),
+      gguf,
+    };
+  };
+}
+
 /** By the names that `--format` takes. */
 export const FORMATS: Readonly<Record<string, FormatWriter>> = {
   // As Unsloth's dynamic checkpoints: nested, and one layer's MLP is left in 16 bits. Blocks of 32 or 64, as the width allows; in one layer
@@ -116,4 +148,12 @@ export const FORMATS: Readonly<Record<string, FormatWriter>> = {
   ),
   mlx: mlx(4),
   mlx8: mlx(8),
+  // Towers as they are published beside each.
+  "gguf-q4_k_m": inGguf((name, shape) => mixedType(name, shape, "Q4_K"), "F16"),
+  "gguf-q5_k_m": inGguf((name, shape) => mixedType(name, shape, "Q5_K"), "F16"),
+  "gguf-q6_k": inGguf(() => "Q6_K", "F16"),
+  "gguf-q8_0": inGguf(() => "Q8_0", "Q8_0"),
+  "gguf-q4_0": inGguf((name) => (name.includes("embed_tokens") ? "Q6_K" : "Q4_0"), "Q8_0"),
+  "gguf-iq4_xs": inGguf((name) => (name.includes("embed_tokens") ? "Q6_K" : "IQ4_XS"), "F16"),
+  "gguf-bf16": inGguf(() => "BF16", "BF16"),
 };

@@ -110,6 +110,23 @@ export function ggufName(name: string, taps: readonly number[]): string {
     .replace("merger.linear_fc2", "mm.2");
 }
 
+/**
+ * What the mixes that end in M (Q4_K_M, Q5_K_M) give a matrix of the language model: Q6_K where it matters most, `base` elsewhere.
+ * Source: checkpoint-formats.md §4.6.
+ */
+export function mixedType(
+  name: string,
+  { layers, tied }: { layers: number; tied: boolean },
+  base: "Q4_K" | "Q5_K",
+): TypeName {
+  if (name.endsWith("embed_tokens.weight")) return tied ? "Q6_K" : base;
+  if (name.endsWith("lm_head.weight")) return "Q6_K";
+  const layer = /\.layers\.(\d+)\..*(v_proj|down_proj)\.weight$/.exec(name)?.[1];
+  if (layer === undefined) return base;
+  const [i, eighth] = [Number(layer), Math.floor(layers / 8)];
+  return i < eighth || i >= Math.floor((7 * layers) / 8) || (i - eighth) % 3 === 2 ? "Q6_K" : base;
+}
+
 /** Vectors and position tables are never quantized. */
 export function isPlain(name: string, shape: readonly number[]): boolean {
   return shape.length === 1 || name.endsWith("pos_embed.weight");

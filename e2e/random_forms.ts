@@ -3,7 +3,7 @@
 import { encodeFloats, type WeightDtype } from "../src/formats/index.ts";
 import { configOf, type Shape, type TensorOf, tensorList } from "./checkpoint_shapes.ts";
 import { bytesOfType, type MetaValue, type TensorEntry } from "./gguf_file.ts";
-import { ggufName, isPlain, languageMetadata, type PairSource, visionMetadata } from "./gguf_pair.ts";
+import { ggufName, isPlain, languageMetadata, mixedType, type PairSource, visionMetadata } from "./gguf_pair.ts";
 import { fittingType, quantize, TYPES, type TypeName } from "./gguf_quantize.ts";
 import { pythonJson, toInt4, type WrittenTensor, writeAwq, writeBnb } from "./write_formats.ts";
 
@@ -205,7 +205,7 @@ export function planGguf(
   const tensors: Record<"language" | "vision", PlannedGguf["tensors"]> = { language: [], vision: [] };
   for (const [name, dims, centre] of tensorList(shape)) {
     const isVision = name.startsWith("model.visual.");
-    const wished = isPlain(name, dims) ? "F32" : isVision ? "F16" : mixedType(name, shape);
+    const wished = isPlain(name, dims) ? "F32" : isVision ? "F16" : mixedType(name, shape, "Q4_K");
     const type = fittingType(wished, dims.at(-1)!);
     const add = (to: string, shape: number[]) => {
       const size = bytesOfType({ name: to, shape, type });
@@ -226,13 +226,4 @@ export function planGguf(
     language: { metadata: language, tensors: tensors.language },
     vision: { metadata: { ...visionMetadata(config), ...more("vision") }, tensors: tensors.vision },
   };
-}
-
-/** What Q4_K_M gives a matrix of the language model. Source: checkpoint-formats.md §4.6. */
-function mixedType(name: string, { layers, tied }: Shape): TypeName {
-  if (name.endsWith("embed_tokens.weight")) return tied ? "Q6_K" : "Q4_K";
-  if (name.endsWith("lm_head.weight")) return "Q6_K";
-  if (!/v_proj|down_proj/.test(name)) return "Q4_K";
-  const [i, eighth] = [Number(LINEAR.exec(name)![1]), Math.floor(layers / 8)];
-  return i < eighth || i >= Math.floor((7 * layers) / 8) || (i - eighth) % 3 === 2 ? "Q6_K" : "Q4_K";
 }

@@ -37,6 +37,7 @@ test.each<[GroupedScheme, meta: number[], values: number[]]>([
   ["fp4g32", [bitsOfF32(12)], [0, Math.fround(0.0052083335) * 12, Math.fround(2 / 3) * 12, 12]],
   ["q8s16", [bitsOfF32(0.25)], [0, 0.25, 0.5, 0.75]],
   ["q8p32", [bitsOfF32(0.25), bitsOfF32(-1)], [-1, -0.75, -0.5, -0.25]],
+  ["q8p16", [bitsOfF32(0.125), bitsOfF32(-2)], [-2, -1.875, -1.75, -1.625]],
   ["f8s64", [bitsOfF32(4)], e4m3(4)],
 ])("%s opens as its formula says", (scheme, meta, values) => {
   const cols = 100;

@@ -6,7 +6,7 @@ import type { Slice } from "./source.ts";
 
 /** The schemes that only checkpoints bring along which were published in them; `PUBLISHED_KINDS` has no two that differ in the group alone. */
 export const PUBLISHED_SCHEMES = GROUPED_SCHEMES.filter((scheme) => scheme !== "q4a32" && scheme !== "q4a64");
-export const PUBLISHED_KINDS = ["q4b64", "q4z32", "q4p32", "nf4g64", "fp4g32", "q8s16", "q8p32", "f8s64"] as const;
+export const PUBLISHED_KINDS = ["q4b64", "q4z32", "q4p32", "nf4g64", "fp4g32", "q8s16", "q8p16", "f8s64"] as const;
 
 /** Bytes of a matrix [rows, cols] in both planes. */
 export function matrixBytes(scheme: Matrix["scheme"], rows: number, cols: number): number {
