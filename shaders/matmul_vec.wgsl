@@ -1,9 +1,21 @@
 // y = act(W x + bias) for one or a few rows of X: decoding. X [M][K] f32, W [N][K] through lib/unit_*, Y [M][ldy] f32.
 // NORM: x is replaced by gain ⊙ x · (mean(x²) + eps)^-½, whose sum of squares is taken in the same loop.
 // GLU: row j of the result is silu(W_j x) · (W_{j+N/2} x), so that gate and up never go through memory.
+// PAIRS LoRA pairs of the rows are added before the gated unit (lib/lora_*).
 // One workgroup of W threads makes ROWS rows of W: each thread takes units of 16 along K (unit, unit + W, …) and all ROWS rows of
 // it, so that many loads are under way at one time and x is loaded once for all rows. Sums in f32: a thread's own, then over the
 // workgroup in shared memory. Grid: ceil(N / ROWS), folded over y when wide; rows of X along z.
+
+struct Pair {
+  row0: u32,      // rows that the pair owns
+  rows: u32,
+  r: u32,
+  aRow: u32,      // its first column of u
+  b: u32,         // where its B begins
+  scale: f32,
+  pad0: u32,
+  pad1: u32,
+}
 
 struct Params {
   n: u32,
@@ -13,6 +25,8 @@ struct Params {
   ldy: u32,
   column: u32,    // first column of Y
   eps: f32,
+  rank: u32,      // columns of u
+  pairs: array<Pair, 3>,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -29,6 +43,7 @@ const STRIDE = W + PARTS;  // the padding keeps the parts of different values in
 
 var<workgroup> partial: array<f32, VALUES * STRIDE>;
 var<workgroup> tail: array<f32, VALUES * PARTS>;
+var<workgroup> extra: array<f32, select(1u, ROWS * PARTS, PAIRS > 0u)>;
 
 fn x4(base: u32, k: u32) -> vec4<f32> {
   if (k < p.k) {
@@ -50,6 +65,16 @@ fn weight_row(first: u32, r: u32) -> u32 {
     return min(first + r % OUTPUTS, p.n / 2u - 1u) + select(0u, p.n / 2u, r >= OUTPUTS);
   }
   return min(first + r, p.n - 1u);
+}
+
+fn added(value: u32) -> f32 {
+  var sum = 0.0;
+  if (PAIRS > 0u) {
+    for (var i = 0u; i < PARTS; i++) {
+      sum += extra[value * PARTS + i];
+    }
+  }
+  return sum;
 }
 
 fn total(value: u32) -> f32 {
@@ -103,14 +128,17 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
       sum += partial[(t / PARTS) * STRIDE + j];
     }
     tail[t] = sum;
+    if (PAIRS > 0u && t < ROWS * PARTS) {
+      extra[t] = lora_part(p.column + weight_row(first, t / PARTS), i, t % PARTS);
+    }
   }
   workgroupBarrier();
   if (lid < OUTPUTS && first + lid < outputs) {
     let scale = select(1.0, inverseSqrt(total(ROWS) / f32(p.k) + p.eps), NORM);
     let at = i * p.ldy + p.column + first + lid;
-    var v = total(lid) * scale;
+    var v = total(lid) * scale + added(lid);
     if (GLU) {
-      v = silu(v) * (total(lid + OUTPUTS) * scale);
+      v = silu(v) * (total(lid + OUTPUTS) * scale + added(lid + OUTPUTS));
     }
     if (BIAS) {
       v += bias[first + lid];

@@ -1,53 +1,18 @@
 import { type MemoryPlan, planMemory, Session, tune } from "../engine/index.ts";
 import { isError } from "../errors.ts";
 import type { Gpu } from "../gpu/index.ts";
-import { type Ceilings, measureCeilings, packSampleSettings, type SampleSettings } from "../kernels/index.ts";
+import { measureCeilings } from "../kernels/index.ts";
 import { type GpuWeights, Qwen3VL, type Qwen3VLConfig } from "../models/index.ts";
 import type { BenchOptions, BenchRow } from "./bench_protocol.ts";
+import { LONGEST, measureDecode } from "./worker_bench_decode.ts";
 import { KernelBench } from "./worker_bench_kernels.ts";
 import { PRESETS, randomWeights } from "./worker_bench_model.ts";
+import { GREEDY, promptOf, type Setting, TOO_LONG } from "./worker_bench_setting.ts";
 import { measureTraining } from "./worker_bench_train.ts";
 
-const CONTEXTS = [128, 2048, 8192, 32768];
 const PROMPTS = [128, 512, 2048, 8192];
 const PICTURES = [448, 1024, 2048];
 const GEMM_ROWS = [326, 512, 1024];
-/** How long one decode measurement runs. */
-const DECODE_MILLISECONDS = 1200;
-
-const TOO_LONG = "left out: would take too long";
-
-const GREEDY: SampleSettings = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  seed: 1,
-  limit: 1,
-  ends: [],
-};
-/** The sampling that Qwen recommends for Qwen3-VL, with a repetition penalty on top. */
-const FULL: Partial<SampleSettings> = {
-  temperature: 0.7,
-  topK: 20,
-  topP: 0.8,
-  presencePenalty: 1.5,
-  repetitionPenalty: 1.05,
-};
-
-interface Setting {
-  gpu: Gpu;
-  config: Qwen3VLConfig;
-  weights: GpuWeights;
-  model: Qwen3VL;
-  session: Session;
-  ceilings: Ceilings;
-  capacity: number;
-  options: BenchOptions;
-  row: (row: BenchRow) => void;
-}
 
 /** Every part of a run, in order. */
 const PARTS: Record<string, (setting: Setting) => Promise<void>> = {
@@ -60,7 +25,7 @@ const PARTS: Record<string, (setting: Setting) => Promise<void>> = {
     for (const m of [326, 1024]) await bench(setting).tileShapes(m);
   },
   vision: measureVision,
-  "lora step": measureTraining,
+  training: measureTraining,
 };
 
 /** Runs the parts of a benchmark on random weights and reports each number as soon as it is known. */
@@ -102,7 +67,7 @@ export async function runBench(gpu: Gpu, options: BenchOptions, onRow: (row: Ben
 
 /** The model with the longest context of the table that fits this device. */
 async function createModel(gpu: Gpu, config: Qwen3VLConfig, weights: GpuWeights) {
-  for (let contextLength = CONTEXTS.at(-1)! + 1024; ; contextLength /= 2) {
+  for (let contextLength = LONGEST; ; contextLength /= 2) {
     const plan: MemoryPlan = planMemory(gpu, config, { contextLength });
     try {
       return { plan, model: await Qwen3VL.create(gpu, config, weights, plan) };
@@ -110,84 +75,6 @@ async function createModel(gpu: Gpu, config: Qwen3VLConfig, weights: GpuWeights)
       if (!isError(error, "OutOfMemory") || contextLength < 1024) throw error;
     }
   }
-}
-
-const promptOf = (count: number, config: Qwen3VLConfig, seed = 0) => ({
-  ids: Array.from({ length: count }, (_, i) => (i * 7919 + seed * 104729) % Math.min(500, config.text.vocabSize)),
-  images: [],
-});
-
-async function measureDecode({ gpu, config, model, session, capacity, options, row }: Setting): Promise<void> {
-  const limit = config.text.vocabSize;
-  const duration = Math.min(DECODE_MILLISECONDS, options.capMilliseconds / 4);
-  let last = 0;
-  for (const context of CONTEXTS.filter((c) => c + 512 <= capacity)) {
-    // Four times the context takes at most four times as long.
-    if (80 * last > options.capMilliseconds) {
-      row({ part: "decode", name: `context ${context}, greedy`, value: 0, unit: "tok/s", note: TOO_LONG });
-      continue;
-    }
-    const prompt = promptOf(context, config);
-    for (const [name, settings] of Object.entries({ greedy: GREEDY, "full sampling": { ...GREEDY, ...FULL } })) {
-      const run = async (milliseconds: number) => {
-        session.assumeCached(prompt);
-        let end = Number.POSITIVE_INFINITY;
-        let picked = 0;
-        const { times } = await session.generate(prompt, [], {
-          settings: { ...settings, limit },
-          maxTokens: capacity - context,
-          onTokens: (ids) => {
-            if (picked === 0) end = performance.now() + milliseconds;
-            picked += ids.length;
-            return picked > 4 && performance.now() > end;
-          },
-        });
-        return (1000 * (times.newTokens - 1)) / times.decodeMilliseconds;
-      };
-      // The first run compiles and finds out how many tokens go into a submit.
-      await run(duration / 4);
-      const value = await run(duration);
-      last = 1000 / value;
-      row({ part: "decode", name: `context ${context}, ${name}`, value, unit: "tok/s" });
-    }
-    row({
-      part: "decode",
-      name: `context ${context}, a token on the device`,
-      value: await deviceTime(gpu, model, context, { ...GREEDY, limit }, last > 50 ? [1, 3] : [4, 20]),
-      unit: "ms",
-    });
-  }
-  row({ part: "decode", name: "dispatches a token", value: model.language.decodeProgram(1).dispatches, unit: "count" });
-}
-
-/** Milliseconds of a decoded token when many follow each other in one submit, read-backs apart. */
-async function deviceTime(
-  gpu: Gpu,
-  model: Qwen3VL,
-  context: number,
-  settings: SampleSettings,
-  [few, many]: [number, number],
-): Promise<number> {
-  const { state } = model.language;
-  const time = async (tokens: number) => {
-    gpu.write(state.settings, packSampleSettings(settings));
-    gpu.write(state.positions, new Uint32Array([context, context, context, context]));
-    gpu.write(state.control, new Uint32Array([0, 0]));
-    const program = model.language.decodeProgram(context + tokens);
-    await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
-    const started = performance.now();
-    const encoder = gpu.device.createCommandEncoder();
-    for (let i = 0; i < tokens; i++) program.encode(encoder);
-    gpu.device.queue.submit([encoder.finish()]);
-    await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
-    return performance.now() - started;
-  };
-  const samples: number[] = [];
-  for (let i = 0; i < 3; i++) {
-    const short = await time(few);
-    samples.push(Math.max(1e-3, ((await time(many)) - short) / (many - few)));
-  }
-  return samples.sort((a, b) => a - b)[1]!;
 }
 
 function bench({ gpu, config, weights, ceilings, row }: Setting): KernelBench {

@@ -15,6 +15,7 @@ export {
   canGlu,
   type Matrix,
   type MatrixBlock,
+  MOST_PAIRS,
   matmul,
   TILE_SHAPES,
   tileChoice,

@@ -1,8 +1,18 @@
 import { type Bench, type KernelCase, matrixBytes, PUBLISHED_KINDS, PUBLISHED_SCHEMES } from "./case.ts";
-import { type Activation, type Matrix, matmul, TILE_SHAPES, tileChoice, VEC_SHAPES, vecChoice } from "./matmul.ts";
+import {
+  type Activation,
+  type FloatMatrix,
+  type MatmulPair,
+  type Matrix,
+  matmul,
+  TILE_SHAPES,
+  tileChoice,
+  VEC_SHAPES,
+  vecChoice,
+} from "./matmul.ts";
 
 interface Shape {
-  scheme: Matrix["scheme"];
+  scheme: Matrix["scheme"] | "f32";
   m: number;
   n: number;
   k: number;
@@ -13,6 +23,8 @@ interface Shape {
   ldx?: number;
   norm?: boolean;
   glu?: boolean;
+  /** Rows that each LoRA pair owns, in turn from row 0 on; ranks are 4, 5, 6. */
+  pairs?: number[];
   /** One of VEC_SHAPES or TILE_SHAPES, as if this device had found it best. */
   choice?: number;
 }
@@ -43,8 +55,18 @@ export const activations: Record<Activation, (v: number) => number> = {
   gelu_erf: (v) => 0.5 * v * (1 + erf(v / Math.SQRT2)),
 };
 
+/** An f32 matrix and its values. */
+function floats(bench: Bench, rows: number, cols: number) {
+  const values = bench.values(rows * cols);
+  const codes = bench.upload(values);
+  const blocks = [{ row0: 0, rows, codes, scales: codes }];
+  const matrix: FloatMatrix = { label: `f32 [${rows}, ${cols}]`, scheme: "f32", rows, cols, rowWords: cols, blocks };
+  return { matrix, values };
+}
+
 function build(bench: Bench, s: Shape) {
-  const { matrix, values } = bench.matrix(s.scheme, s.n, s.k, s.blockRows);
+  const { matrix, values } =
+    s.scheme === "f32" ? floats(bench, s.n, s.k) : bench.matrix(s.scheme, s.n, s.k, s.blockRows);
   const ldx = s.ldx ?? s.k;
   const x = bench.values(s.m * ldx);
   const outputs = s.glu ? s.n / 2 : s.n;
@@ -52,6 +74,17 @@ function build(bench: Bench, s: Shape) {
   const bias = bench.values(s.n);
   const gain = bench.values(s.k);
   const eps = 1e-6;
+  const pairs: MatmulPair[] = [];
+  let rank = 1;
+  let lowWords = 3;
+  for (const [i, rows] of (s.pairs ?? []).entries()) {
+    const row0 = pairs.reduce((sum, pair) => sum + pair.rows, 0);
+    pairs.push({ row0, rows, r: 4 + i, scale: 0.5 + i, aRow: rank, b: lowWords });
+    rank += 4 + i;
+    lowWords += rows * (4 + i);
+  }
+  const u = bench.values(s.m * rank);
+  const low = bench.values(lowWords);
   // Made when it is read: tests that only compile need no reference.
   const reference = () => {
     const expected = new Float64Array(s.m * outputs);
@@ -65,6 +98,10 @@ function build(bench: Bench, s: Shape) {
       }
       const product = (j: number) => {
         let sum = 0;
+        for (const { row0, rows, r, scale, aRow, b } of pairs) {
+          if (j < row0 || j >= row0 + rows) continue;
+          for (let n = 0; n < r; n++) sum += scale * u[i * rank + aRow + n]! * low[b + (j - row0) * r + n]!;
+        }
         for (let k = 0; k < s.k; k++) sum += row[k]! * values[j * s.k + k]!;
         return sum;
       };
@@ -83,6 +120,7 @@ function build(bench: Bench, s: Shape) {
   const biasSlice = bench.upload(bias);
   const gainSlice = bench.upload(gain);
   const { choices } = bench.gpu;
+  const lora = s.pairs ? { lora: { u: bench.upload(u), rank, values: bench.upload(low), pairs } } : {};
   return {
     record: (program: Parameters<typeof matmul>[0]) => {
       const name = s.m > 4 ? tileChoice(matrix, s.m) : vecChoice(matrix, s.glu);
@@ -98,6 +136,7 @@ function build(bench: Bench, s: Shape) {
         ...(s.activation ? { activation: s.activation } : {}),
         ...(s.norm ? { norm: { gain: gainSlice, eps } } : {}),
         ...(s.glu ? { glu: true } : {}),
+        ...lora,
       });
       choices.delete(name);
     },
@@ -128,6 +167,13 @@ const shapes: Shape[] = [
   { scheme: "q4a32", m: 1, n: 5000, k: 64, norm: true, glu: true },
   { scheme: "bf16", m: 2, n: 38, k: 148, norm: true, glu: true },
   { scheme: "q4a64", m: 1, n: 2, k: 68, glu: true, accumulate: true },
+  // LoRA: A with the norm in front, then pairs on parts of the rows, with and without a gated unit.
+  { scheme: "f32", m: 1, n: 48, k: 2560, norm: true },
+  { scheme: "f32", m: 2, n: 5, k: 68 },
+  { scheme: "q4a32", m: 1, n: 100, k: 256, norm: true, pairs: [50, 30, 20] },
+  { scheme: "bf16", m: 2, n: 40, k: 148, pairs: [17], accumulate: true },
+  { scheme: "q4a64", m: 1, n: 44, k: 128, norm: true, glu: true, pairs: [22, 22] },
+  { scheme: "q4a32", m: 1, n: 200, k: 64, blockRows: 128, pairs: [100, 100] },
   // Every shape that a device may choose; 21 rows leave a part of a workgroup without any.
   ...VEC_SHAPES.map((_, choice): Shape => ({ scheme: "q4a32", m: 1, n: 21, k: 9728, norm: true, choice })),
   ...VEC_SHAPES.map((_, choice): Shape => ({ scheme: "bf16", m: 2, n: 26, k: 1036, glu: true, choice })),
@@ -145,11 +191,11 @@ const shapes: Shape[] = [
 ];
 
 export const matmulCases: KernelCase[] = shapes.map((s) => ({
-  kernel: `matmul ${s.scheme}${s.bias ? " bias" : ""}${s.accumulate ? " +=" : ""}${s.activation ? ` ${s.activation}` : ""}${s.norm ? " norm" : ""}${s.glu ? " glu" : ""}`,
+  kernel: `matmul ${s.scheme}${s.bias ? " bias" : ""}${s.accumulate ? " +=" : ""}${s.activation ? ` ${s.activation}` : ""}${s.norm ? " norm" : ""}${s.glu ? " glu" : ""}${s.pairs ? " lora" : ""}`,
   shape: `${s.m}×${s.k} · ${s.n}×${s.k}ᵀ${s.blockRows ? ` in blocks of ${s.blockRows}` : ""}${s.choice === undefined ? "" : `, choice ${s.choice}`}`,
   // f32 sums of up to 9,728 products; the guide's bound for this op is 5e-6.
   tolerance: 5e-6,
-  bytes: matrixBytes(s.scheme, s.n, s.k) + 4 * (s.m * s.k + s.m * s.n),
+  bytes: (s.scheme === "f32" ? 4 * s.n * s.k : matrixBytes(s.scheme, s.n, s.k)) + 4 * (s.m * s.k + s.m * s.n),
   flops: 2 * s.m * s.n * s.k,
   build: (bench) => build(bench, s),
 }));

@@ -1,4 +1,7 @@
 import activation from "../../shaders/lib/activation.wgsl?raw";
+import loraNone from "../../shaders/lib/lora_none.wgsl?raw";
+import loraPairs from "../../shaders/lib/lora_pairs.wgsl?raw";
+import unitF32 from "../../shaders/lib/unit_f32.wgsl?raw";
 import tileShader from "../../shaders/matmul_tile.wgsl?raw";
 import vecShader from "../../shaders/matmul_vec.wgsl?raw";
 import { f32, type Program } from "../gpu/index.ts";
@@ -25,14 +28,30 @@ export interface Matrix {
   blocks: MatrixBlock[];
 }
 
+/** An f32 matrix, for products with few rows only: the A of LoRA pairs. */
+export type FloatMatrix = Omit<Matrix, "scheme"> & { scheme: "f32" };
+
 export type Activation = "none" | "gelu_tanh" | "gelu_erf";
+
+/** One LoRA pair on rows of a matrix: y[:, row0 … row0 + rows] += scale · u[:, aRow … aRow + r] Bᵀ, B [rows, r] from element `b` on. */
+export interface MatmulPair {
+  row0: number;
+  rows: number;
+  r: number;
+  scale: number;
+  aRow: number;
+  b: number;
+}
+
+/** Pairs that one product with few rows can add. */
+export const MOST_PAIRS = 3;
 
 export interface MatmulOptions {
   x: Slice;
   y: Slice;
   /** Rows of X. */
   m: number;
-  weight: Matrix;
+  weight: Matrix | FloatMatrix;
   bias?: Slice;
   /** Y += … instead of Y = …: the residual stream. */
   accumulate?: boolean;
@@ -43,13 +62,15 @@ export interface MatmulOptions {
   norm?: { gain: Slice; eps: number };
   /** Few rows only: the upper half of the matrix is up, the lower one gate, and Y [m, rows / 2] = silu(gate) ⊙ up. */
   glu?: boolean;
+  /** Few rows only: at most MOST_PAIRS LoRA pairs; u [m, rank] f32 = x Aᵀ, B in `values`. */
+  lora?: { u: Slice; rank: number; values: Slice; pairs: readonly MatmulPair[] };
 }
 
 /** Largest number of rows for which every weight is better read once, row by row of X. */
 const VEC_ROWS = 4;
 
 /** True when `matmul` can take this matrix's upper half as up and its lower half as gate: both must be bound at once. */
-export function canGlu(weight: Matrix): boolean {
+export function canGlu(weight: Matrix | FloatMatrix): boolean {
   return weight.blocks.length === 1;
 }
 
@@ -68,7 +89,7 @@ export const VEC_SHAPES: readonly VecShape[] = [16, 8, 4].flatMap((rows) =>
 );
 
 /** The name under which a device keeps its choice for a matrix. */
-export function vecChoice(weight: Matrix, glu = false): string {
+export function vecChoice(weight: Matrix | FloatMatrix, glu = false): string {
   return `matmul_vec ${weight.scheme} ${weight.rows}×${weight.cols}${glu ? " glu" : ""}`;
 }
 
@@ -77,8 +98,8 @@ function vecShape(gpu: Gpu, o: MatmulOptions): VecShape & { threads: number } {
   const { weight } = o;
   const chosen = gpu.choices.get(vecChoice(weight, o.glu));
   const shape = VEC_SHAPES[chosen ?? (weight.rows >= 4800 ? 0 : 4)]!;
-  // A workgroup of W threads keeps (rows + 1) · (W + 16) words in its 16 KiB.
-  const most = Math.min(256, Math.floor((4096 / (shape.rows + 1) - 16) / 32) * 32);
+  // A workgroup of W threads keeps (rows + 1) · (W + 24) words in its 16 KiB.
+  const most = Math.min(256, Math.floor((4096 / (shape.rows + 1) - 24) / 32) * 32);
   const units = Math.ceil(weight.cols / 16);
   const rounds = Math.ceil(units / most) + shape.moreRounds;
   return { ...shape, threads: Math.max(32, Math.ceil(units / rounds / 32) * 32) };
@@ -102,7 +123,7 @@ export const TILE_SHAPES: readonly TileShape[] = [
 ];
 
 /** The name under which a device keeps its choice for a product of m rows, rounded to a power of two. */
-export function tileChoice(weight: Matrix, m: number): string {
+export function tileChoice(weight: Matrix | FloatMatrix, m: number): string {
   return `matmul_tile ${weight.scheme} ${weight.rows}×${weight.cols} ${2 ** Math.ceil(Math.log2(m))}`;
 }
 
@@ -110,7 +131,7 @@ export function tileChoice(weight: Matrix, m: number): string {
 const MANY_TILES = 256;
 
 /** The choice of the device, or the largest tile of which there are many; with few tiles, teams share them. */
-function tileShape(gpu: Gpu, weight: Matrix, m: number): TileShape {
+function tileShape(gpu: Gpu, weight: Matrix | FloatMatrix, m: number): TileShape {
   const chosen = gpu.choices.get(tileChoice(weight, m));
   if (chosen !== undefined) return TILE_SHAPES[chosen]!;
   const tiles = ({ bm, bn }: TileShape) => Math.ceil(m / bm) * Math.ceil(weight.rows / bn);
@@ -120,20 +141,22 @@ function tileShape(gpu: Gpu, weight: Matrix, m: number): TileShape {
 
 function matmulKernel(gpu: Gpu, o: MatmulOptions, how: (VecShape & { threads: number }) | TileShape): Kernel {
   const { scheme } = o.weight;
-  const { constants, raw, unit } = weightLibrary(scheme);
+  const library = scheme === "f32" ? undefined : weightLibrary(scheme);
   const act = o.activation ?? "none";
   const apply = `fn activate(v: f32) -> f32 {\n  return ${act === "none" ? "v" : `${act}(v)`};\n}\n`;
-  const flags = { ...constants, BIAS: o.bias !== undefined, ACCUMULATE: o.accumulate ?? false };
+  const flags = { ...library?.constants, BIAS: o.bias !== undefined, ACCUMULATE: o.accumulate ?? false };
   if ("bm" in how) {
     const { bm, bn, bk, split } = how;
     const shape = { BM: bm, BN: bn, BK: bk, SPLIT: split };
-    const code = compose({ ...flags, ...shape }, raw, activation, apply, tileShader);
+    const code = compose({ ...flags, ...shape }, library!.raw, activation, apply, tileShader);
     return gpu.kernel(`matmul_tile ${scheme}`, code, "rrrrw");
   }
   const { threads, rows, unorm } = how;
-  const shape = { W: threads, ROWS: rows, UNORM: unorm, NORM: o.norm !== undefined, GLU: o.glu ?? false };
-  const code = compose({ ...flags, ...shape }, unit, activation, apply, vecShader);
-  return gpu.kernel(`matmul_vec ${scheme}`, code, "rrrrwr");
+  const pairs = o.lora?.pairs.length ?? 0;
+  const shape = { W: threads, ROWS: rows, UNORM: unorm, NORM: o.norm !== undefined, GLU: o.glu ?? false, PAIRS: pairs };
+  const unit = library?.unit ?? unitF32;
+  const code = compose({ ...flags, ...shape }, unit, activation, apply, pairs ? loraPairs : loraNone, vecShader);
+  return gpu.kernel(`matmul_vec ${scheme}`, code, pairs ? "rrrrwrrr" : "rrrrwr");
 }
 
 /**
@@ -147,7 +170,9 @@ export function matmul(program: Program, o: MatmulOptions): void {
     recordVec(program, o);
     return;
   }
-  if (o.norm || o.glu) throw new Error(`${weight.label}: norm and glu are for at most ${VEC_ROWS} rows, not ${m}`);
+  if (o.norm || o.glu || o.lora || weight.scheme === "f32") {
+    throw new Error(`${weight.label}: norm, glu, lora and f32 weights are for at most ${VEC_ROWS} rows, not ${m}`);
+  }
   const shape = tileShape(program.gpu, weight, m);
   const kernel = matmulKernel(program.gpu, o, shape);
   const ldx = o.ldx ?? weight.cols;
@@ -175,7 +200,10 @@ export function matmul(program: Program, o: MatmulOptions): void {
 }
 
 function recordVec(program: Program, o: MatmulOptions): void {
-  const { weight, m, norm } = o;
+  const { weight, m, norm, lora } = o;
+  if (lora && lora.pairs.length > MOST_PAIRS) {
+    throw new Error(`${weight.label}: at most ${MOST_PAIRS} LoRA pairs, not ${lora.pairs.length}`);
+  }
   if (o.glu && !canGlu(weight)) throw new Error(`${weight.label}: glu takes a matrix of one block`);
   const shape = vecShape(program.gpu, o);
   const kernel = matmulKernel(program.gpu, o, shape);
@@ -190,8 +218,18 @@ function recordVec(program: Program, o: MatmulOptions): void {
         o.glu ? weight.rows / 2 : weight.rows,
         block.row0,
         f32(norm?.eps ?? 0),
+        lora?.rank ?? 0,
+        ...(lora?.pairs ?? []).flatMap((q) => [q.row0, q.rows, q.r, q.aRow, q.b, f32(q.scale), 0, 0]),
       ],
-      buffers: [block.codes, block.scales, biasOf(o, block), o.x, o.y, norm?.gain ?? block.scales],
+      buffers: [
+        block.codes,
+        block.scales,
+        biasOf(o, block),
+        o.x,
+        o.y,
+        norm?.gain ?? block.scales,
+        ...(lora ? [lora.u, lora.values] : []),
+      ],
       grid: [...fold(Math.ceil(rows / shape.rows)), m],
       work: 2 * rows * weight.cols * m,
     });

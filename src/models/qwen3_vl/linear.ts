@@ -5,6 +5,7 @@ import {
   gemm,
   gemmScratchBytes,
   type Matrix,
+  MOST_PAIRS,
   matmul,
   matmulBackward,
   rmsNorm,
@@ -119,6 +120,10 @@ export class Linear {
       matmul(program, { ...base, accumulate, ...(activation ? { activation } : {}) });
       return;
     }
+    if (this.#fusesPairs(m, o)) {
+      this.#single(program, lora, { x, y, accumulate: o.accumulate ?? false });
+      return;
+    }
     const { rows } = this.weight;
     const addPairs = (accumulate: boolean) => {
       this.#down(program, lora, x, m, o.dropout);
@@ -145,17 +150,45 @@ export class Linear {
     addPairs(true);
   }
 
-  /** Records the product behind an RMSNorm, gated where asked. A single row without an adapter takes one dispatch for all of it. */
+  /** Records the product behind an RMSNorm, gated where asked. A single row takes one dispatch for all of it, or two with an adapter. */
   forwardNormed(program: Program, o: NormedForward): void {
     const { x, y, m, gain, eps, normed, gateUp } = o;
     const { rows, cols } = this.weight;
-    if (m === 1 && !this.lora && !this.bias && (!gateUp || canGlu(this.weight))) {
-      matmul(program, { x, y, m, weight: this.weight, norm: { gain, eps }, glu: gateUp !== undefined });
-      return;
+    if (m === 1 && !this.bias && (!gateUp || canGlu(this.weight))) {
+      const norm = { gain, eps };
+      const glu = gateUp !== undefined;
+      if (!this.lora) {
+        matmul(program, { x, y, m, weight: this.weight, norm, glu });
+        return;
+      }
+      if (this.#fusesPairs(m, {})) {
+        this.#single(program, this.lora, { x, y, norm, glu });
+        return;
+      }
     }
     rmsNorm(program, x, gain, normed, { rows: m, c: cols, eps });
     this.forward(program, { x: normed, y: gateUp ?? y, m });
     if (gateUp) swiglu(program, gateUp, y, { rows: m, n: rows / 2 });
+  }
+
+  /** True when one row and all pairs go through a single product. */
+  #fusesPairs(m: number, { activation, dropout }: Pick<LinearForward, "activation" | "dropout">): boolean {
+    return m === 1 && !activation && !dropout && this.lora !== undefined && this.lora.pairs.length <= MOST_PAIRS;
+  }
+
+  /** One row with its pairs in two dispatches: u = x Aᵀ, then the base weight with the pairs added at the end. */
+  #single(
+    program: Program,
+    { scratch, values, r, pairs }: LoraPairs,
+    o: { x: Slice; y: Slice; accumulate?: boolean; norm?: { gain: Slice; eps: number }; glu?: boolean },
+  ): void {
+    const { cols } = this.weight;
+    const { x, norm } = o;
+    const blocks = [{ row0: 0, rows: r, codes: values, scales: values }];
+    const a = { label: `${this.weight.label} A`, scheme: "f32" as const, rows: r, cols, rowWords: cols, blocks };
+    matmul(program, { x, y: scratch.u, m: 1, weight: a, ...(norm ? { norm } : {}) });
+    const lora = { u: scratch.u, rank: r, values, pairs };
+    matmul(program, { ...o, m: 1, weight: this.weight, ...(this.bias ? { bias: this.bias } : {}), lora });
   }
 
   /** u = x Aᵀ for all pairs at once; returns what stood for x. */

@@ -1,0 +1,110 @@
+import type { Gpu } from "../gpu/index.ts";
+import { packSampleSettings, type SampleSettings } from "../kernels/index.ts";
+import { GpuAdapter, loraModules, type Qwen3VL } from "../models/index.ts";
+import { FULL, GREEDY, promptOf, type Setting, TOO_LONG } from "./worker_bench_setting.ts";
+
+const CONTEXTS = [128, 2048, 8192, 32768];
+/** The longest context that is measured, with room for what is generated there. */
+export const LONGEST = CONTEXTS.at(-1)! + 1024;
+/** How long one decode measurement runs. */
+const DECODE_MILLISECONDS = 1200;
+
+/** Tokens a second of a generation that goes on for this long behind `context` tokens, as a conversation has it. */
+export async function decodeSpeed(
+  { session, config, capacity }: Setting,
+  context: number,
+  settings: SampleSettings,
+  milliseconds: number,
+): Promise<number> {
+  const prompt = promptOf(context, config);
+  session.assumeCached(prompt);
+  let end = Number.POSITIVE_INFINITY;
+  let picked = 0;
+  const { times } = await session.generate(prompt, [], {
+    settings,
+    maxTokens: capacity - context,
+    onTokens: (ids) => {
+      if (picked === 0) end = performance.now() + milliseconds;
+      picked += ids.length;
+      return picked > 4 && performance.now() > end;
+    },
+  });
+  return (1000 * (times.newTokens - 1)) / times.decodeMilliseconds;
+}
+
+export async function measureDecode(setting: Setting): Promise<void> {
+  const { gpu, config, model, capacity, options, row } = setting;
+  const limit = config.text.vocabSize;
+  const duration = Math.min(DECODE_MILLISECONDS, options.capMilliseconds / 4);
+  let last = 0;
+  for (const context of CONTEXTS.filter((c) => c + 512 <= capacity)) {
+    // Four times the context takes at most four times as long.
+    if (80 * last > options.capMilliseconds) {
+      row({ part: "decode", name: `context ${context}, greedy`, value: 0, unit: "tok/s", note: TOO_LONG });
+      continue;
+    }
+    for (const [name, settings] of Object.entries({ greedy: GREEDY, "full sampling": { ...GREEDY, ...FULL } })) {
+      // The first run compiles and finds out how many tokens go into a submit.
+      await decodeSpeed(setting, context, { ...settings, limit }, duration / 4);
+      const value = await decodeSpeed(setting, context, { ...settings, limit }, duration);
+      last = 1000 / value;
+      row({ part: "decode", name: `context ${context}, ${name}`, value, unit: "tok/s" });
+    }
+    row({
+      part: "decode",
+      name: `context ${context}, a token on the device`,
+      value: await deviceTime(gpu, model, context, { ...GREEDY, limit }, last > 50 ? [1, 3] : [4, 20]),
+      unit: "ms",
+    });
+  }
+  await measureAdapter(setting, { ...GREEDY, limit }, duration);
+  row({ part: "decode", name: "dispatches a token", value: model.language.decodeProgram(1).dispatches, unit: "count" });
+}
+
+/** Decoding with a LoRA adapter of r = 16 on all linears of the decoder. */
+async function measureAdapter(setting: Setting, settings: SampleSettings, milliseconds: number): Promise<void> {
+  const { gpu, config, model, row } = setting;
+  const language = { languageAttention: true, languageMlp: true };
+  const modules = loraModules(config, { ...language, visionAttention: false, visionMlp: false, mergers: false });
+  const adapted = modules.map(({ path }) => ({ path, r: 16, scale: 1 }));
+  const adapter = await GpuAdapter.create(gpu, config, adapted);
+  try {
+    await model.wear(adapter);
+    await decodeSpeed(setting, 128, settings, milliseconds / 4);
+    const value = await decodeSpeed(setting, 128, settings, milliseconds);
+    row({ part: "decode", name: "context 128, greedy, with a LoRA adapter", value, unit: "tok/s" });
+  } finally {
+    await model.wear(undefined);
+    adapter.free();
+  }
+}
+
+/** Milliseconds of a decoded token when many follow each other in one submit, read-backs apart. */
+async function deviceTime(
+  gpu: Gpu,
+  model: Qwen3VL,
+  context: number,
+  settings: SampleSettings,
+  [few, many]: [number, number],
+): Promise<number> {
+  const { state } = model.language;
+  const time = async (tokens: number) => {
+    gpu.write(state.settings, packSampleSettings(settings));
+    gpu.write(state.positions, new Uint32Array([context, context, context, context]));
+    gpu.write(state.control, new Uint32Array([0, 0]));
+    const program = model.language.decodeProgram(context + tokens);
+    await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
+    const started = performance.now();
+    const encoder = gpu.device.createCommandEncoder();
+    for (let i = 0; i < tokens; i++) program.encode(encoder);
+    gpu.device.queue.submit([encoder.finish()]);
+    await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
+    return performance.now() - started;
+  };
+  const samples: number[] = [];
+  for (let i = 0; i < 3; i++) {
+    const short = await time(few);
+    samples.push(Math.max(1e-3, ((await time(many)) - short) / (many - few)));
+  }
+  return samples.sort((a, b) => a - b)[1]!;
+}
