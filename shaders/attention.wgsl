@@ -24,13 +24,21 @@ const BQ = 32u;
 const BK = 32u;
 const NEVER = -1e30;
 
-var<workgroup> qs: array<vec4<f32>, 256>;   // 32 queries × 32 channels
-var<workgroup> kv: array<vec4<f32>, 256>;   // 32 keys × 32 channels, then 8 values × 128 channels
-var<workgroup> ps: array<f32, 1024>;        // scores, then probabilities [query][key]
+// A quarter of 32 threads reads 8 neighbours or one and the same vec4: rows of 33 keep the stores apart as well.
+const STRIDE = 33u;
+var<workgroup> qs: array<vec4<f32>, 8u * STRIDE>;  // [channel / 4][query]
+var<workgroup> kv: array<vec4<f32>, 8u * STRIDE>;  // [channel / 4][key], then [8 values][channels / 4]
+var<workgroup> ps: array<vec4<f32>, 256>;          // probabilities [query % 8][key], of queries 8 apart
+var<workgroup> parts: array<vec4<f32>, 64>;        // maxima, in the end sums, of each thread's keys
 var<workgroup> span: array<vec2<u32>, 32>;
-var<workgroup> rowMax: array<f32, 32>;
-var<workgroup> rowSum: array<f32, 32>;
-var<workgroup> rowScale: array<f32, 32>;
+
+fn largest(v: vec4<f32>) -> f32 {
+  return max(max(v.x, v.y), max(v.z, v.w));
+}
+
+fn total(v: vec4<f32>) -> f32 {
+  return v.x + v.y + v.z + v.w;
+}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -43,8 +51,6 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   if (lid < BQ) {
     let row = q0 + lid;
     span[lid] = select(vec2<u32>(0xffffffffu, 0u), ranges[min(row, p.tokens - 1u)], row < p.tokens);
-    rowMax[lid] = NEVER;
-    rowSum[lid] = 0.0;
   }
   workgroupBarrier();
   var lo = 0xffffffffu;
@@ -54,6 +60,11 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     lo = min(lo, s.x);
     hi = max(hi, s.y);
   }
+  // A thread holds queries ty, ty + 8, ty + 16, ty + 24 and keys tx, tx + 8, tx + 16, tx + 24 of a step.
+  let lower = vec4<u32>(span[ty].x, span[ty + 8u].x, span[ty + 16u].x, span[ty + 24u].x);
+  let upper = vec4<u32>(span[ty].y, span[ty + 8u].y, span[ty + 16u].y, span[ty + 24u].y);
+  var top = vec4<f32>(NEVER);
+  var sum = vec4<f32>();
   var acc: array<vec4<f32>, ACC>;  // 4 queries × CV columns of 4 channels
   for (var k0 = lo; k0 < hi; k0 += BK) {
     // Scores: 4 queries × 4 keys a thread, over chunks of 32 channels.
@@ -73,57 +84,53 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
             kvv = open_cache(kCache[(kvHead * p.capacity + k0 + row) * vecs + c]);
           }
         }
-        qs[i] = qv;
-        kv[i] = kvv;
+        qs[(i % 8u) * STRIDE + row] = qv;
+        kv[(i % 8u) * STRIDE + row] = kvv;
       }
       workgroupBarrier();
       for (var c = 0u; c < 8u; c++) {
-        let ka = kv[(tx * 4u) * 8u + c];
-        let kb = kv[(tx * 4u + 1u) * 8u + c];
-        let kc = kv[(tx * 4u + 2u) * 8u + c];
-        let kd = kv[(tx * 4u + 3u) * 8u + c];
-        let qa = qs[(ty * 4u) * 8u + c];
-        let qb = qs[(ty * 4u + 1u) * 8u + c];
-        let qc = qs[(ty * 4u + 2u) * 8u + c];
-        let qd = qs[(ty * 4u + 3u) * 8u + c];
+        let ka = kv[c * STRIDE + tx];
+        let kb = kv[c * STRIDE + 8u + tx];
+        let kc = kv[c * STRIDE + 16u + tx];
+        let kd = kv[c * STRIDE + 24u + tx];
+        let qa = qs[c * STRIDE + ty];
+        let qb = qs[c * STRIDE + 8u + ty];
+        let qc = qs[c * STRIDE + 16u + ty];
+        let qd = qs[c * STRIDE + 24u + ty];
         s0 += vec4<f32>(dot(qa, ka), dot(qa, kb), dot(qa, kc), dot(qa, kd));
         s1 += vec4<f32>(dot(qb, ka), dot(qb, kb), dot(qb, kc), dot(qb, kd));
         s2 += vec4<f32>(dot(qc, ka), dot(qc, kb), dot(qc, kc), dot(qc, kd));
         s3 += vec4<f32>(dot(qd, ka), dot(qd, kb), dot(qd, kc), dot(qd, kd));
       }
     }
-    for (var j = 0u; j < 4u; j++) {
-      let key = tx * 4u + j;
-      ps[(ty * 4u) * BK + key] = s0[j] * p.scale;
-      ps[(ty * 4u + 1u) * BK + key] = s1[j] * p.scale;
-      ps[(ty * 4u + 2u) * BK + key] = s2[j] * p.scale;
-      ps[(ty * 4u + 3u) * BK + key] = s3[j] * p.scale;
-    }
+    let key = vec4<u32>(k0 + tx) + vec4<u32>(0u, 8u, 16u, 24u);
+    let in0 = (key >= vec4<u32>(lower.x)) & (key < vec4<u32>(upper.x));
+    let in1 = (key >= vec4<u32>(lower.y)) & (key < vec4<u32>(upper.y));
+    let in2 = (key >= vec4<u32>(lower.z)) & (key < vec4<u32>(upper.z));
+    let in3 = (key >= vec4<u32>(lower.w)) & (key < vec4<u32>(upper.w));
+    let never = vec4<f32>(NEVER);
+    s0 = select(never, s0 * p.scale, in0);
+    s1 = select(never, s1 * p.scale, in1);
+    s2 = select(never, s2 * p.scale, in2);
+    s3 = select(never, s3 * p.scale, in3);
+    parts[ty * 8u + tx] = vec4<f32>(largest(s0), largest(s1), largest(s2), largest(s3));
     workgroupBarrier();
-    if (lid < BQ) {
-      let s = span[lid];
-      var top = rowMax[lid];
-      for (var j = 0u; j < BK; j++) {
-        if (k0 + j >= s.x && k0 + j < s.y) {
-          top = max(top, ps[lid * BK + j]);
-        }
-      }
-      var sum = 0.0;
-      for (var j = 0u; j < BK; j++) {
-        var e = 0.0;
-        if (k0 + j >= s.x && k0 + j < s.y) {
-          e = exp(ps[lid * BK + j] - top);
-        }
-        ps[lid * BK + j] = e;
-        sum += e;
-      }
-      let keep = exp(rowMax[lid] - top);
-      rowScale[lid] = keep;
-      rowSum[lid] = rowSum[lid] * keep + sum;
-      rowMax[lid] = top;
+    var next = top;
+    for (var t = 0u; t < 8u; t++) {
+      next = max(next, parts[ty * 8u + t]);
     }
-    workgroupBarrier();
-    let keep = vec4<f32>(rowScale[ty * 4u], rowScale[ty * 4u + 1u], rowScale[ty * 4u + 2u], rowScale[ty * 4u + 3u]);
+    let keep = exp(top - next);
+    top = next;
+    let none = vec4<f32>();
+    let e0 = select(none, exp(s0 - vec4<f32>(top.x)), in0);
+    let e1 = select(none, exp(s1 - vec4<f32>(top.y)), in1);
+    let e2 = select(none, exp(s2 - vec4<f32>(top.z)), in2);
+    let e3 = select(none, exp(s3 - vec4<f32>(top.w)), in3);
+    sum = sum * keep + vec4<f32>(total(e0), total(e1), total(e2), total(e3));
+    ps[ty * 32u + tx] = vec4<f32>(e0.x, e1.x, e2.x, e3.x);
+    ps[ty * 32u + tx + 8u] = vec4<f32>(e0.y, e1.y, e2.y, e3.y);
+    ps[ty * 32u + tx + 16u] = vec4<f32>(e0.z, e1.z, e2.z, e3.z);
+    ps[ty * 32u + tx + 24u] = vec4<f32>(e0.w, e1.w, e2.w, e3.w);
     for (var c = 0u; c < CV; c++) {
       acc[c] *= keep.x;
       acc[CV + c] *= keep.y;
@@ -142,26 +149,30 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
       }
       workgroupBarrier();
       for (var j = 0u; j < 8u; j++) {
-        let pa = ps[(ty * 4u) * BK + j0 + j];
-        let pb = ps[(ty * 4u + 1u) * BK + j0 + j];
-        let pc = ps[(ty * 4u + 2u) * BK + j0 + j];
-        let pd = ps[(ty * 4u + 3u) * BK + j0 + j];
+        let e = ps[ty * 32u + j0 + j];
         for (var c = 0u; c < CV; c++) {
           let v = kv[min(j * vecs + tx + c * 8u, 255u)];
-          acc[c] += pa * v;
-          acc[CV + c] += pb * v;
-          acc[2u * CV + c] += pc * v;
-          acc[3u * CV + c] += pd * v;
+          acc[c] += e.x * v;
+          acc[CV + c] += e.y * v;
+          acc[2u * CV + c] += e.z * v;
+          acc[3u * CV + c] += e.w * v;
         }
       }
     }
   }
+  workgroupBarrier();
+  parts[ty * 8u + tx] = sum;
+  workgroupBarrier();
+  sum = vec4<f32>();
+  for (var t = 0u; t < 8u; t++) {
+    sum += parts[ty * 8u + t];
+  }
   for (var r = 0u; r < 4u; r++) {
-    let row = q0 + ty * 4u + r;
+    let row = q0 + ty + 8u * r;
     if (row < p.tokens) {
-      let inverse = 1.0 / max(rowSum[ty * 4u + r], 1e-30);
+      let inverse = 1.0 / max(sum[r], 1e-30);
       if (tx == 0u) {
-        store_lse(row * p.heads + h, rowMax[ty * 4u + r] + log(max(rowSum[ty * 4u + r], 1e-30)));
+        store_lse(row * p.heads + h, top[r] + log(max(sum[r], 1e-30)));
       }
       for (var c = 0u; c < CV; c++) {
         let column = tx + c * 8u;

@@ -2,7 +2,7 @@
 // q [heads][d] f32; k, v [kvHeads][capacity][d] in the cache's type; positions[0].w is the slot of the query, so keys 0..slot count.
 // partial [slices][heads][d + 4] f32: o not yet divided, then maximum and sum.
 // One workgroup of 128 threads for a slice and HEADS query heads of one kv head, which share the slice's keys and values; slices beyond
-// the slot leave. Scores: two threads a key, each half of the channels. Values: 32 columns of 4 channels × 4 shares of the keys.
+// the slot leave. Scores: eight threads a key, whose loads lie side by side. Values: 32 columns of 4 channels × 4 shares of the keys.
 // Grid: (slices, heads / HEADS).
 
 struct Params {
@@ -21,12 +21,13 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> partialOut: array<vec4<f32>>;
 
 const NEVER = -1e30;
+const STRIDE = SLICE + 1u;  // keeps the eight parts of a key in different banks
 const THREADS_A_HEAD = 128u / HEADS;
 
 var<workgroup> qs: array<vec4<f32>, HEADS * 32u>;            // [HEADS][d/4]
-var<workgroup> halves: array<f32, HEADS * SLICE * 2u>;       // [HEADS][SLICE][2]
 var<workgroup> scores: array<f32, HEADS * SLICE>;            // then probabilities
-var<workgroup> sums: array<vec4<f32>, HEADS * 128u>;         // [HEADS][4 shares][32 columns]
+// Parts of the scores [8][SLICE] with a head in each component, then parts of the result [HEADS][4 shares][32 columns].
+var<workgroup> sums: array<vec4<f32>, 8u * STRIDE>;
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -44,26 +45,28 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     qs[i] = q[head0 * vecs + i] * p.scale;
   }
   workgroupBarrier();
-  for (var j = lid / 2u; j < SLICE; j += 64u) {
-    var dots: array<f32, HEADS>;
-    for (var g = 0u; g < HEADS; g++) {
-      dots[g] = 0.0;
-    }
+  let part = lid % 8u;
+  for (var j = lid / 8u; j < SLICE; j += 16u) {
+    var dots = vec4<f32>();
     if (j < here) {
-      for (var c = lid % 2u; c < vecs; c += 2u) {
+      for (var c = part; c < vecs; c += 8u) {
         let k = open_cache(kCache[cache + j * vecs + c]);
         for (var g = 0u; g < HEADS; g++) {
           dots[g] += dot(qs[g * vecs + c], k);
         }
       }
     }
-    for (var g = 0u; g < HEADS; g++) {
-      halves[(g * SLICE + j) * 2u + lid % 2u] = dots[g];
-    }
+    sums[part * STRIDE + j] = dots;
   }
   workgroupBarrier();
-  for (var i = lid; i < HEADS * SLICE; i += 128u) {
-    scores[i] = select(NEVER, halves[2u * i] + halves[2u * i + 1u], i % SLICE < here);
+  for (var j = lid; j < SLICE; j += 128u) {
+    var all = vec4<f32>();
+    for (var i = 0u; i < 8u; i++) {
+      all += sums[i * STRIDE + j];
+    }
+    for (var g = 0u; g < HEADS; g++) {
+      scores[g * SLICE + j] = select(NEVER, all[g], j < here);
+    }
   }
   workgroupBarrier();
   // Every thread of a head finds its maximum; then each takes its share of the exponentials.

@@ -83,21 +83,24 @@ interface VecShape {
   unorm: boolean;
 }
 
-/** What a device may choose from. All are right on every device. */
-export const VEC_SHAPES: readonly VecShape[] = [16, 8, 4].flatMap((rows) =>
-  [true, false].flatMap((unorm) => [0, 1].map((moreRounds) => ({ rows, moreRounds, unorm }))),
-);
+/** What a device may choose from, the default first. All are right on every device. */
+export const VEC_SHAPES: readonly VecShape[] = [
+  { rows: 8, moreRounds: 0, unorm: false },
+  { rows: 16, moreRounds: 0, unorm: false },
+  { rows: 8, moreRounds: 1, unorm: false },
+  { rows: 4, moreRounds: 1, unorm: false },
+  { rows: 8, moreRounds: 0, unorm: true },
+];
 
 /** The name under which a device keeps its choice for a matrix. */
 export function vecChoice(weight: Matrix | FloatMatrix, glu = false): string {
   return `matmul_vec ${weight.scheme} ${weight.rows}×${weight.cols}${glu ? " glu" : ""}`;
 }
 
-/** The choice of the device, or one by the number of rows: enough workgroups for a large device come first. */
 function vecShape(gpu: Gpu, o: MatmulOptions): VecShape & { threads: number } {
   const { weight } = o;
   const chosen = gpu.choices.get(vecChoice(weight, o.glu));
-  const shape = VEC_SHAPES[chosen ?? (weight.rows >= 4800 ? 0 : 4)]!;
+  const shape = VEC_SHAPES[chosen ?? 0]!;
   // A workgroup of W threads keeps (rows + 1) · (W + 24) words in its 16 KiB.
   const most = Math.min(256, Math.floor((4096 / (shape.rows + 1) - 24) / 32) * 32);
   const units = Math.ceil(weight.cols / 16);
@@ -127,16 +130,18 @@ export function tileChoice(weight: Matrix | FloatMatrix, m: number): string {
   return `matmul_tile ${weight.scheme} ${weight.rows}×${weight.cols} ${2 ** Math.ceil(Math.log2(m))}`;
 }
 
-/** Workgroups that a large device wants to be busy. */
-const MANY_TILES = 256;
+/** Workgroups from which on a large device stays busy with large tiles, and with small ones. */
+const MANY_LARGE = 384;
+const MANY_SMALL = 512;
 
-/** The choice of the device, or the largest tile of which there are many; with few tiles, teams share them. */
+/** The choice of the device, or the largest tile if there are many of them; with few small tiles, two teams share each. */
 function tileShape(gpu: Gpu, weight: Matrix | FloatMatrix, m: number): TileShape {
+  const [large, , small, shared] = TILE_SHAPES as [TileShape, TileShape, TileShape, TileShape];
   const chosen = gpu.choices.get(tileChoice(weight, m));
   if (chosen !== undefined) return TILE_SHAPES[chosen]!;
   const tiles = ({ bm, bn }: TileShape) => Math.ceil(m / bm) * Math.ceil(weight.rows / bn);
-  const large = TILE_SHAPES.slice(0, 3).find((shape) => tiles(shape) >= MANY_TILES);
-  return large ?? TILE_SHAPES[tiles(TILE_SHAPES[2]!) >= MANY_TILES / 2 ? 3 : 4]!;
+  if (tiles(large) >= MANY_LARGE) return large;
+  return tiles(small) >= MANY_SMALL ? small : shared;
 }
 
 function matmulKernel(gpu: Gpu, o: MatmulOptions, how: (VecShape & { threads: number }) | TileShape): Kernel {
