@@ -10,7 +10,7 @@ export const LONGEST = CONTEXTS.at(-1)! + 1024;
 const DECODE_MILLISECONDS = 1200;
 
 /** Tokens a second of a generation that goes on for this long behind `context` tokens, as a conversation has it. */
-export async function decodeSpeed(
+async function decodeSpeed(
   { session, config, capacity }: Setting,
   context: number,
   settings: SampleSettings,
