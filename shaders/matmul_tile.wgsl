@@ -1,25 +1,26 @@
-// Y = act(X · Wᵀ + bias), or Y += X · Wᵀ + bias when ACCUMULATE.  X [M][K] f32, W [N][K] through lib/raw_*, Y [M][ldy] f32.
+// Y = act(X · Wᵀ + bias), or Y += X · Wᵀ + bias when ACCUMULATE.  X [M][K] f32 through lib/input_*, W [N][K] through lib/raw_*,
+// Y [M][ldy] f32. With BACKWARD the same without the transpose: dX = dY · W, from the same packed rows; W is [K][N] then and X is dY.
 // One workgroup makes a tile of BM × BN outputs, each thread 8 × 8 of them; SPLIT teams of threads share the steps of BK along K and
 // add up at the end, so that a product with few tiles still fills the device. What a team reads next is under way while it computes.
 // Sums in f32. Grid: (ceil(N / BN), ceil(M / BM)).
 
 struct Params {
   m: u32,
-  n: u32,
-  k: u32,         // a multiple of 4
+  n: u32,         // BACKWARD: a multiple of 4
+  k: u32,         // a multiple of 4, unless BACKWARD
   rowWords: u32,  // words of a weight row
   ldx: u32,       // row strides of X and Y in elements
   ldy: u32,
-  column: u32,    // first column of Y
+  xColumn: u32,   // first columns of X and Y
+  yColumn: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 
 const T = (BM / 8u) * (BN / 8u);  // threads of a team
-// Loading is cut into blocks of 4 rows × 4 k, which are turned on their way into shared memory.
+// Loading is cut into blocks of 4 rows × 4 columns as they lie in memory; X, and W unless BACKWARD, are turned on their way into shared memory.
 const X_BLOCKS = BM * BK / 16u;
 const BLOCKS = (BM + BN) * BK / 16u;
 const LOADS = (BLOCKS + T - 1u) / T;
@@ -36,14 +37,14 @@ struct Block {
 
 fn x4(row: u32, k: u32) -> vec4<u32> {
   if (row < p.m && k < p.k) {
-    return bitcast<vec4<u32>>(x[(row * p.ldx + k) / 4u]);
+    return bitcast<vec4<u32>>(input4(row * p.ldx + p.xColumn + k, p.k - k));
   }
   return vec4<u32>();
 }
 
-fn w4(row: u32, k: u32) -> vec4<u32> {
-  if (row < p.n && k < p.k) {
-    return raw4(row, k, p.rowWords);
+fn w4(row: u32, column: u32) -> vec4<u32> {
+  if (row < select(p.n, p.k, BACKWARD) && column < select(p.k, p.n, BACKWARD)) {
+    return raw4(row, column, p.rowWords);
   }
   return vec4<u32>();
 }
@@ -58,9 +59,13 @@ fn load(b: u32, row0: u32, col0: u32, k0: u32) -> Block {
   if (b >= BLOCKS) {
     return Block();
   }
-  let row = col0 + ((b - X_BLOCKS) / (BK / 4u)) * 4u;
-  let k = k0 + (b % (BK / 4u)) * 4u;
-  return Block(w4(row, k), w4(row + 1u, k), w4(row + 2u, k), w4(row + 3u, k));
+  var row = col0 + ((b - X_BLOCKS) / (BK / 4u)) * 4u;
+  var column = k0 + (b % (BK / 4u)) * 4u;
+  if (BACKWARD) {
+    row = k0 + ((b - X_BLOCKS) / (BN / 4u)) * 4u;
+    column = col0 + ((b - X_BLOCKS) % (BN / 4u)) * 4u;
+  }
+  return Block(w4(row, column), w4(row + 1u, column), w4(row + 2u, column), w4(row + 3u, column));
 }
 
 fn place(b: u32, base: u32, v: Block) {
@@ -71,8 +76,15 @@ fn place(b: u32, base: u32, v: Block) {
     let at = base + k * (BM / 4u) + b / (BK / 4u);
     tile[at] = m[0]; tile[at + BM / 4u] = m[1]; tile[at + BM / 2u] = m[2]; tile[at + 3u * BM / 4u] = m[3];
   } else if (b < BLOCKS) {
-    let m = transpose(mat4x4<f32>(open4(v.r0), open4(v.r1), open4(v.r2), open4(v.r3)));
-    let at = base + BM * BK / 4u + k * (BN / 4u) + (b - X_BLOCKS) / (BK / 4u);
+    var m = mat4x4<f32>(open4(v.r0), open4(v.r1), open4(v.r2), open4(v.r3));
+    let w = b - X_BLOCKS;
+    var at = base + BM * BK / 4u;
+    if (BACKWARD) {
+      at += (w / (BN / 4u)) * BN + w % (BN / 4u);
+    } else {
+      m = transpose(m);
+      at += k * (BN / 4u) + w / (BK / 4u);
+    }
     tile[at] = m[0]; tile[at + BN / 4u] = m[1]; tile[at + BN / 2u] = m[2]; tile[at + 3u * BN / 4u] = m[3];
   }
 }
@@ -83,7 +95,7 @@ fn store(row: u32, col: u32, value: vec4<f32>) {
   }
   for (var i = 0u; i < 4u; i++) {
     if (col + i < p.n) {
-      let at = row * p.ldy + p.column + col + i;
+      let at = row * p.ldy + p.yColumn + col + i;
       var v = value[i];
       if (BIAS) {
         v += bias[col + i];

@@ -1,6 +1,6 @@
 import { GROUPED_SCHEMES, rowLayout } from "../formats/index.ts";
 import type { Gpu, Program } from "../gpu/index.ts";
-import type { Matrix } from "./matmul.ts";
+import type { Matrix } from "./matrix.ts";
 import { fillBf16, fillGroups } from "./random_matrix.cases.ts";
 import type { Slice } from "./source.ts";
 

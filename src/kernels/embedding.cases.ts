@@ -1,6 +1,6 @@
 import { type KernelCase, PUBLISHED_KINDS } from "./case.ts";
 import { embedding } from "./embedding.ts";
-import type { Matrix } from "./matmul.ts";
+import type { Matrix } from "./matrix.ts";
 
 type Shape = [scheme: Matrix["scheme"], vocab: number, c: number, tokens: number, blockRows: number];
 const shapes: Shape[] = [

@@ -1,6 +1,6 @@
 import embeddingShader from "../../shaders/embedding.wgsl?raw";
 import type { Program } from "../gpu/index.ts";
-import type { Matrix } from "./matmul.ts";
+import type { Matrix } from "./matrix.ts";
 import { compose, type Slice } from "./source.ts";
 import { weightLibrary } from "./weight_library.ts";
 

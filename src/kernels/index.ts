@@ -11,19 +11,11 @@ export { gradNorm, gradNormPartials } from "./grad_norm.ts";
 export { quickCheck, runCases } from "./harness.ts";
 export { interpolate } from "./interpolate.ts";
 export { layerNorm, layerNormBackward } from "./layer_norm.ts";
-export {
-  canGlu,
-  type Matrix,
-  type MatrixBlock,
-  MOST_PAIRS,
-  matmul,
-  TILE_SHAPES,
-  tileChoice,
-  VEC_SHAPES,
-  vecChoice,
-} from "./matmul.ts";
+export { canGlu, MOST_PAIRS, matmul, VEC_SHAPES, vecChoice } from "./matmul.ts";
 export { matmulBackward } from "./matmul_backward.ts";
+export { TILE_SHAPES, tileChoice } from "./matmul_tile.ts";
 export { tuneMatmul } from "./matmul_tune.ts";
+export type { Matrix, MatrixBlock } from "./matrix.ts";
 export { rmsNorm, rmsNormBackward } from "./rms_norm.ts";
 export { type CacheType, rope, ropeBackward } from "./rope.ts";
 export { packSampleSettings, type SampleSettings, type SampleState, sample, sampleScratchBytes } from "./sample.ts";

@@ -1,15 +1,7 @@
 import { type Bench, type KernelCase, matrixBytes, PUBLISHED_KINDS, PUBLISHED_SCHEMES } from "./case.ts";
-import {
-  type Activation,
-  type FloatMatrix,
-  type MatmulPair,
-  type Matrix,
-  matmul,
-  TILE_SHAPES,
-  tileChoice,
-  VEC_SHAPES,
-  vecChoice,
-} from "./matmul.ts";
+import { type MatmulPair, matmul, VEC_SHAPES, vecChoice } from "./matmul.ts";
+import { type Activation, TILE_SHAPES, tileChoice } from "./matmul_tile.ts";
+import type { FloatMatrix, Matrix } from "./matrix.ts";
 
 interface Shape {
   scheme: Matrix["scheme"] | "f32";

@@ -1,37 +1,12 @@
-import activation from "../../shaders/lib/activation.wgsl?raw";
 import loraNone from "../../shaders/lib/lora_none.wgsl?raw";
 import loraPairs from "../../shaders/lib/lora_pairs.wgsl?raw";
 import unitF32 from "../../shaders/lib/unit_f32.wgsl?raw";
-import tileShader from "../../shaders/matmul_tile.wgsl?raw";
 import vecShader from "../../shaders/matmul_vec.wgsl?raw";
 import { f32, type Program } from "../gpu/index.ts";
+import { type Activation, activate, biasOf, matmulTiles } from "./matmul_tile.ts";
+import type { FloatMatrix, Matrix } from "./matrix.ts";
 import { compose, fold, type Gpu, type Kernel, type Slice } from "./source.ts";
-import { type MatrixScheme, weightLibrary } from "./weight_library.ts";
-
-/** Rows `row0 … row0 + rows` of a matrix, small enough to be bound. */
-export interface MatrixBlock {
-  row0: number;
-  rows: number;
-  codes: Slice;
-  /** Metadata words of schemes with groups; the codes again for bf16. */
-  scales: Slice;
-}
-
-/** A weight matrix [rows, cols] on the GPU, cut into blocks of whole rows that each fit a binding. */
-export interface Matrix {
-  label: string;
-  scheme: MatrixScheme;
-  rows: number;
-  cols: number;
-  /** 32-bit words of a row's codes; a multiple of 4. */
-  rowWords: number;
-  blocks: MatrixBlock[];
-}
-
-/** An f32 matrix, for products with few rows only: the A of LoRA pairs. */
-export type FloatMatrix = Omit<Matrix, "scheme"> & { scheme: "f32" };
-
-export type Activation = "none" | "gelu_tanh" | "gelu_erf";
+import { weightLibrary } from "./weight_library.ts";
 
 /** One LoRA pair on rows of a matrix: y[:, row0 … row0 + rows] += scale · u[:, aRow … aRow + r] Bᵀ, B [rows, r] from element `b` on. */
 export interface MatmulPair {
@@ -108,59 +83,23 @@ function vecShape(gpu: Gpu, o: MatmulOptions): VecShape & { threads: number } {
   return { ...shape, threads: Math.max(32, Math.ceil(units / rounds / 32) * 32) };
 }
 
-/** One way of running a product with many rows: tiles of bm × bn outputs in steps of bk, by `split` teams of threads each. */
-interface TileShape {
-  bm: number;
-  bn: number;
-  bk: number;
-  split: number;
-}
-
-/** What a device may choose from: each fits 256 threads and 16 KiB of workgroup memory. */
-export const TILE_SHAPES: readonly TileShape[] = [
-  { bm: 128, bn: 128, bk: 16, split: 1 },
-  { bm: 128, bn: 64, bk: 16, split: 1 },
-  { bm: 64, bn: 64, bk: 16, split: 1 },
-  { bm: 64, bn: 64, bk: 16, split: 2 },
-  { bm: 64, bn: 64, bk: 8, split: 4 },
-];
-
-/** The name under which a device keeps its choice for a product of m rows, rounded to a power of two. */
-export function tileChoice(weight: Matrix | FloatMatrix, m: number): string {
-  return `matmul_tile ${weight.scheme} ${weight.rows}×${weight.cols} ${2 ** Math.ceil(Math.log2(m))}`;
-}
-
-/** Workgroups from which on a large device stays busy with large tiles, and with small ones. */
-const MANY_LARGE = 384;
-const MANY_SMALL = 512;
-
-/** The choice of the device, or the largest tile if there are many of them; with few small tiles, two teams share each. */
-function tileShape(gpu: Gpu, weight: Matrix | FloatMatrix, m: number): TileShape {
-  const [large, , small, shared] = TILE_SHAPES as [TileShape, TileShape, TileShape, TileShape];
-  const chosen = gpu.choices.get(tileChoice(weight, m));
-  if (chosen !== undefined) return TILE_SHAPES[chosen]!;
-  const tiles = ({ bm, bn }: TileShape) => Math.ceil(m / bm) * Math.ceil(weight.rows / bn);
-  if (tiles(large) >= MANY_LARGE) return large;
-  return tiles(small) >= MANY_SMALL ? small : shared;
-}
-
-function matmulKernel(gpu: Gpu, o: MatmulOptions, how: (VecShape & { threads: number }) | TileShape): Kernel {
+function vecKernel(gpu: Gpu, o: MatmulOptions, { threads, rows, unorm }: VecShape & { threads: number }): Kernel {
   const { scheme } = o.weight;
   const library = scheme === "f32" ? undefined : weightLibrary(scheme);
-  const act = o.activation ?? "none";
-  const apply = `fn activate(v: f32) -> f32 {\n  return ${act === "none" ? "v" : `${act}(v)`};\n}\n`;
-  const flags = { ...library?.constants, BIAS: o.bias !== undefined, ACCUMULATE: o.accumulate ?? false };
-  if ("bm" in how) {
-    const { bm, bn, bk, split } = how;
-    const shape = { BM: bm, BN: bn, BK: bk, SPLIT: split };
-    const code = compose({ ...flags, ...shape }, library!.raw, activation, apply, tileShader);
-    return gpu.kernel(`matmul_tile ${scheme}`, code, "rrrrw");
-  }
-  const { threads, rows, unorm } = how;
   const pairs = o.lora?.pairs.length ?? 0;
-  const shape = { W: threads, ROWS: rows, UNORM: unorm, NORM: o.norm !== undefined, GLU: o.glu ?? false, PAIRS: pairs };
-  const unit = library?.unit ?? unitF32;
-  const code = compose({ ...flags, ...shape }, unit, activation, apply, pairs ? loraPairs : loraNone, vecShader);
+  const constants = {
+    ...library?.constants,
+    BIAS: o.bias !== undefined,
+    ACCUMULATE: o.accumulate ?? false,
+    W: threads,
+    ROWS: rows,
+    UNORM: unorm,
+    NORM: o.norm !== undefined,
+    GLU: o.glu ?? false,
+    PAIRS: pairs,
+  };
+  const act = activate(o.activation);
+  const code = compose(constants, library?.unit ?? unitF32, act, pairs ? loraPairs : loraNone, vecShader);
   return gpu.kernel(`matmul_vec ${scheme}`, code, pairs ? "rrrrwrrr" : "rrrrwr");
 }
 
@@ -178,30 +117,7 @@ export function matmul(program: Program, o: MatmulOptions): void {
   if (o.norm || o.glu || o.lora || weight.scheme === "f32") {
     throw new Error(`${weight.label}: norm, glu, lora and f32 weights are for at most ${VEC_ROWS} rows, not ${m}`);
   }
-  const shape = tileShape(program.gpu, weight, m);
-  const kernel = matmulKernel(program.gpu, o, shape);
-  const ldx = o.ldx ?? weight.cols;
-  for (const block of weight.blocks) {
-    const { rows } = block;
-    // A dispatch on a slow device is cut by rows of X, so that none runs long.
-    const workPerRow = 2 * rows * weight.cols;
-    const step = Math.ceil(program.gpu.governor.rows(workPerRow, 64, m) / 64) * 64;
-    for (let row = 0; row < m; row += step) {
-      const here = Math.min(step, m - row);
-      program.dispatch(kernel, {
-        params: [here, rows, weight.cols, weight.rowWords, ldx, weight.rows, block.row0],
-        buffers: [
-          block.codes,
-          block.scales,
-          biasOf(o, block),
-          rowsFrom(o.x, row * ldx),
-          rowsFrom(o.y, row * weight.rows),
-        ],
-        grid: [Math.ceil(rows / shape.bn), Math.ceil(here / shape.bm)],
-        work: workPerRow * here,
-      });
-    }
-  }
+  matmulTiles(program, { ...o, weight });
 }
 
 function recordVec(program: Program, o: MatmulOptions): void {
@@ -211,7 +127,7 @@ function recordVec(program: Program, o: MatmulOptions): void {
   }
   if (o.glu && !canGlu(weight)) throw new Error(`${weight.label}: glu takes a matrix of one block`);
   const shape = vecShape(program.gpu, o);
-  const kernel = matmulKernel(program.gpu, o, shape);
+  const kernel = vecKernel(program.gpu, o, shape);
   for (const block of weight.blocks) {
     const { rows } = block;
     program.dispatch(kernel, {
@@ -239,16 +155,4 @@ function recordVec(program: Program, o: MatmulOptions): void {
       work: 2 * rows * weight.cols * m,
     });
   }
-}
-
-/** The bias of a block's rows; another buffer, never read, when there is none. */
-function biasOf(o: MatmulOptions, block: MatrixBlock): Slice {
-  if (!o.bias) return block.scales;
-  return { buffer: o.bias.buffer, offset: o.bias.offset + block.row0 * 4, size: block.rows * 4 };
-}
-
-/** `row` is a multiple of 64, so the byte offset is one of 256. */
-function rowsFrom(slice: Slice, elements: number): Slice {
-  if (elements === 0) return slice;
-  return { buffer: slice.buffer, offset: slice.offset + elements * 4, size: slice.size - elements * 4 };
 }

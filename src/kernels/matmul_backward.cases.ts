@@ -1,6 +1,7 @@
 import { type KernelCase, matrixBytes, PUBLISHED_KINDS } from "./case.ts";
-import type { Matrix } from "./matmul.ts";
 import { matmulBackward } from "./matmul_backward.ts";
+import { TILE_SHAPES, tileChoice } from "./matmul_tile.ts";
+import type { Matrix } from "./matrix.ts";
 
 interface Shape {
   scheme: Matrix["scheme"];
@@ -9,6 +10,8 @@ interface Shape {
   k: number;
   accumulate?: boolean;
   blockRows?: number;
+  /** One of TILE_SHAPES; the default is the device's. */
+  choice?: number;
 }
 
 /** dX [m, k] = dY [m, n] · W [n, k]. */
@@ -36,12 +39,15 @@ const shapes: Shape[] = [
   { scheme: "q4a32", m: 20, n: 1, k: 64 },
   { scheme: "q4a32", m: 66, n: 200, k: 100, blockRows: 64 },
   { scheme: "bf16", m: 9, n: 130, k: 36, blockRows: 64, accumulate: true },
+  // Every shape that a device may choose, with whole and with odd rows of dY.
+  ...TILE_SHAPES.map((_, choice): Shape => ({ scheme: "q4a32", m: 150, n: 108, k: 140, accumulate: true, choice })),
+  { scheme: "bf16", m: 70, n: 67, k: 68, choice: 0 },
   ...PUBLISHED_KINDS.map((scheme): Shape => ({ scheme, m: 5, n: 37, k: 228 })),
 ];
 
 export const matmulBackwardCases: KernelCase[] = shapes.map((s) => ({
   kernel: `matmul_backward ${s.scheme}${s.accumulate ? " +=" : ""}`,
-  shape: `${s.m}×${s.n} · ${s.n}×${s.k}${s.blockRows ? ` in blocks of ${s.blockRows}` : ""}`,
+  shape: `${s.m}×${s.n} · ${s.n}×${s.k}${s.blockRows ? ` in blocks of ${s.blockRows}` : ""}${s.choice === undefined ? "" : `, choice ${s.choice}`}`,
   tolerance: 5e-6,
   bytes: matrixBytes(s.scheme, s.n, s.k) + 4 * (s.m * s.k + s.m * s.n),
   flops: 2 * s.m * s.n * s.k,
@@ -56,14 +62,19 @@ export const matmulBackwardCases: KernelCase[] = shapes.map((s) => ({
       });
     const [dys, dxs] = [bench.upload(dy), bench.upload(dx)];
     return {
-      record: (program) =>
+      record: (program) => {
+        const { choices } = bench.gpu;
+        const name = tileChoice(matrix, s.m, true);
+        if (s.choice !== undefined) choices.set(name, s.choice);
         matmulBackward(program, {
           dy: dys,
           dx: dxs,
           m: s.m,
           weight: matrix,
           ...(s.accumulate ? { accumulate: true } : {}),
-        }),
+        });
+        choices.delete(name);
+      },
       outputs: [{ name: "dx", slice: dxs, expected }],
     };
   },

@@ -1,6 +1,8 @@
 import { throwIfCancelled } from "../errors.ts";
 import { Program } from "../gpu/index.ts";
-import { canGlu, type Matrix, matmul, TILE_SHAPES, tileChoice, VEC_SHAPES, vecChoice } from "./matmul.ts";
+import { canGlu, matmul, VEC_SHAPES, vecChoice } from "./matmul.ts";
+import { TILE_SHAPES, tileChoice } from "./matmul_tile.ts";
+import type { Matrix } from "./matrix.ts";
 import type { Gpu, Slice } from "./source.ts";
 
 /** Matrices of one shape, one of each layer, in whichever schemes, and the rows that they are multiplied with. */
