@@ -1,11 +1,12 @@
 // One gradient of o = softmax(scale · q kᵀ) v. With P = exp(scale · q kᵀ − lse) and dS = scale · P ⊙ (dO vᵀ − D), neither of which leaves the workgroup:
 //   dq = dS k                  rows are queries, columns keys
-//   dk = Σ_heads dSᵀ q         BY_KEY: rows are keys, columns the queries of every head that reads this kv head, one head after the other
-//   dv = Σ_heads Pᵀ dO         BY_KEY and VALUE
+//   dk = dSᵀ q                 BY_KEY: rows are keys, columns queries
+//   dv = Pᵀ dO                 BY_KEY and VALUE
 // rowA, colA: q and k (k and q when BY_KEY); rowB, colB: dO and v (v and dO). q, dO [tokens][heads][d], k, v [kvHeads][capacity][d], all f32.
-// spans [rows] (lo, hi): the columns that a row meets; stats [tokens][heads] (lse, D); out as the rows' inputs.
-// No atomics: the same inputs give the same bits. One workgroup of 64 threads for 32 rows of a head, 32 columns a step; sums in f32.
-// Grid: (ceil(rows/32), heads of the rows).
+// spans [rows] (lo, hi): the columns that a row meets; stats [tokens][heads] (lse, D). out as q for dq; [heads][capacity][d] for dk and dv,
+// the share of every query head: rope_backward.wgsl adds up the heads that read one kv head.
+// No atomics: the same inputs give the same bits. One workgroup of 64 threads for 32 rows of a query head, 32 columns a step; sums in f32.
+// Grid: (ceil(rows/32), heads).
 
 struct Params {
   row0: u32,       // first row of this dispatch
@@ -32,9 +33,11 @@ struct Params {
 const BR = 32u;
 const BC = 32u;
 
-var<workgroup> rs: array<vec4<f32>, 256>;   // 32 rows × 32 channels
-var<workgroup> cs: array<vec4<f32>, 256>;   // 32 columns × 32 channels, then 8 columns × 128 channels
-var<workgroup> ws: array<f32, 1024>;        // P or dS [row][column]
+// Eight neighbouring threads read neighbours or one and the same vec4: rows of 33 keep the stores apart as well.
+const STRIDE = 33u;
+var<workgroup> rs: array<vec4<f32>, 8u * STRIDE>;  // [channel / 4][row]
+var<workgroup> cs: array<vec4<f32>, 8u * STRIDE>;  // [channel / 4][column], then [8 columns][channels / 4]
+var<workgroup> ws: array<vec4<f32>, 256>;          // P or dS [row % 8][column], of rows 8 apart
 var<workgroup> span: array<vec2<u32>, 32>;
 
 // P or dS of one row and column, from their two dot products.
@@ -53,8 +56,12 @@ fn weigh(row: u32, col: u32, queryHead: u32, s: f32, dp: f32, range: vec2<u32>) 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
   let r0 = p.row0 + wg.x * BR;
-  let rowHead = wg.y;
+  let queryHead = wg.y;
+  let kvHead = queryHead / p.group;
+  let rowHead = select(queryHead, kvHead, BY_KEY);
+  let colHead = select(kvHead, queryHead, BY_KEY);
   let vecs = p.vecs;
+  // A thread holds rows ty, ty + 8, ty + 16, ty + 24 and columns tx, tx + 8, tx + 16, tx + 24 of a step.
   let ty = lid / 8u;
   let tx = lid % 8u;
   if (lid < BR) {
@@ -70,101 +77,94 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     hi = max(hi, s.y);
   }
   var acc: array<vec4<f32>, ACC>;  // 4 rows × CV columns of 4 channels
-  let turns = select(1u, p.group, BY_KEY);
-  for (var g = 0u; g < turns; g++) {
-    let colHead = select(rowHead / p.group, rowHead * p.group + g, BY_KEY);
-    let queryHead = select(rowHead, colHead, BY_KEY);
-    for (var c0 = lo; c0 < hi; c0 += BC) {
-      // The two dot products, 4 rows × 4 columns a thread, over chunks of 32 channels: A first, then B where it is needed.
-      var s: array<vec4<f32>, 4>;
-      var dp: array<vec4<f32>, 4>;
-      for (var which = 0u; which < select(2u, 1u, VALUE); which++) {
-        var t0 = vec4<f32>(); var t1 = vec4<f32>(); var t2 = vec4<f32>(); var t3 = vec4<f32>();
-        for (var v0 = 0u; v0 < vecs; v0 += 8u) {
-          workgroupBarrier();
-          for (var i = lid; i < 256u; i += 64u) {
-            let line = i / 8u;
-            let c = v0 + i % 8u;
-            var rv = vec4<f32>();
-            var cv = vec4<f32>();
-            if (c < vecs) {
-              if (r0 + line < p.rows) {
-                let at = (r0 + line) * p.rowStride + rowHead * p.rowHead + c;
-                if (which == 0u) { rv = rowA[at]; } else { rv = rowB[at]; }
-              }
-              if (c0 + line < hi) {
-                let at = (c0 + line) * p.colStride + colHead * p.colHead + c;
-                if (which == 0u) { cv = colA[at]; } else { cv = colB[at]; }
-              }
+  for (var c0 = lo; c0 < hi; c0 += BC) {
+    // The two dot products, 4 rows × 4 columns a thread, over chunks of 32 channels: A first, then B where it is needed.
+    var s: array<vec4<f32>, 4>;
+    var dp: array<vec4<f32>, 4>;
+    for (var which = 0u; which < select(2u, 1u, VALUE); which++) {
+      var t0 = vec4<f32>(); var t1 = vec4<f32>(); var t2 = vec4<f32>(); var t3 = vec4<f32>();
+      for (var v0 = 0u; v0 < vecs; v0 += 8u) {
+        workgroupBarrier();
+        for (var i = lid; i < 256u; i += 64u) {
+          let line = i / 8u;
+          let c = v0 + i % 8u;
+          var rv = vec4<f32>();
+          var cv = vec4<f32>();
+          if (c < vecs) {
+            if (r0 + line < p.rows) {
+              let at = (r0 + line) * p.rowStride + rowHead * p.rowHead + c;
+              if (which == 0u) { rv = rowA[at]; } else { rv = rowB[at]; }
             }
-            rs[i] = rv;
-            cs[i] = cv;
+            if (c0 + line < hi) {
+              let at = (c0 + line) * p.colStride + colHead * p.colHead + c;
+              if (which == 0u) { cv = colA[at]; } else { cv = colB[at]; }
+            }
           }
-          workgroupBarrier();
-          for (var c = 0u; c < 8u; c++) {
-            let ca = cs[(tx * 4u) * 8u + c];
-            let cb = cs[(tx * 4u + 1u) * 8u + c];
-            let cc = cs[(tx * 4u + 2u) * 8u + c];
-            let cd = cs[(tx * 4u + 3u) * 8u + c];
-            let ra = rs[(ty * 4u) * 8u + c];
-            let rb = rs[(ty * 4u + 1u) * 8u + c];
-            let rc = rs[(ty * 4u + 2u) * 8u + c];
-            let rd = rs[(ty * 4u + 3u) * 8u + c];
-            t0 += vec4<f32>(dot(ra, ca), dot(ra, cb), dot(ra, cc), dot(ra, cd));
-            t1 += vec4<f32>(dot(rb, ca), dot(rb, cb), dot(rb, cc), dot(rb, cd));
-            t2 += vec4<f32>(dot(rc, ca), dot(rc, cb), dot(rc, cc), dot(rc, cd));
-            t3 += vec4<f32>(dot(rd, ca), dot(rd, cb), dot(rd, cc), dot(rd, cd));
-          }
+          rs[(i % 8u) * STRIDE + line] = rv;
+          cs[(i % 8u) * STRIDE + line] = cv;
         }
-        if (which == 0u) {
-          s[0] = t0; s[1] = t1; s[2] = t2; s[3] = t3;
-        } else {
-          dp[0] = t0; dp[1] = t1; dp[2] = t2; dp[3] = t3;
+        workgroupBarrier();
+        for (var c = 0u; c < 8u; c++) {
+          let ca = cs[c * STRIDE + tx];
+          let cb = cs[c * STRIDE + 8u + tx];
+          let cc = cs[c * STRIDE + 16u + tx];
+          let cd = cs[c * STRIDE + 24u + tx];
+          let ra = rs[c * STRIDE + ty];
+          let rb = rs[c * STRIDE + 8u + ty];
+          let rc = rs[c * STRIDE + 16u + ty];
+          let rd = rs[c * STRIDE + 24u + ty];
+          t0 += vec4<f32>(dot(ra, ca), dot(ra, cb), dot(ra, cc), dot(ra, cd));
+          t1 += vec4<f32>(dot(rb, ca), dot(rb, cb), dot(rb, cc), dot(rb, cd));
+          t2 += vec4<f32>(dot(rc, ca), dot(rc, cb), dot(rc, cc), dot(rc, cd));
+          t3 += vec4<f32>(dot(rd, ca), dot(rd, cb), dot(rd, cc), dot(rd, cd));
         }
       }
+      if (which == 0u) {
+        s[0] = t0; s[1] = t1; s[2] = t2; s[3] = t3;
+      } else {
+        dp[0] = t0; dp[1] = t1; dp[2] = t2; dp[3] = t3;
+      }
+    }
+    for (var j = 0u; j < 4u; j++) {
+      var w = vec4<f32>();
+      let col = tx + 8u * j;
       for (var r = 0u; r < 4u; r++) {
-        let line = ty * 4u + r;
-        let range = span[line];
-        for (var j = 0u; j < 4u; j++) {
-          let col = tx * 4u + j;
-          ws[line * BC + col] = weigh(r0 + line, c0 + col, queryHead, s[r][j], dp[r][j], range);
-        }
+        let line = ty + 8u * r;
+        w[r] = weigh(r0 + line, c0 + col, queryHead, s[r][j], dp[r][j], span[line]);
       }
-      for (var j0 = 0u; j0 < BC; j0 += 8u) {
-        workgroupBarrier();
-        for (var i = lid; i < 8u * vecs; i += 64u) {
-          let col = c0 + j0 + i / vecs;
-          var v = vec4<f32>();
-          if (col < hi) {
-            let at = col * p.colStride + colHead * p.colHead + i % vecs;
-            if (VALUE) { v = colB[at]; } else { v = colA[at]; }
-          }
-          cs[i] = v;
+      ws[ty * 32u + col] = w;
+    }
+    for (var j0 = 0u; j0 < BC; j0 += 8u) {
+      workgroupBarrier();
+      for (var i = lid; i < 8u * vecs; i += 64u) {
+        let col = c0 + j0 + i / vecs;
+        var v = vec4<f32>();
+        if (col < hi) {
+          let at = col * p.colStride + colHead * p.colHead + i % vecs;
+          if (VALUE) { v = colB[at]; } else { v = colA[at]; }
         }
-        workgroupBarrier();
-        for (var j = 0u; j < 8u; j++) {
-          let wa = ws[(ty * 4u) * BC + j0 + j];
-          let wb = ws[(ty * 4u + 1u) * BC + j0 + j];
-          let wc = ws[(ty * 4u + 2u) * BC + j0 + j];
-          let wd = ws[(ty * 4u + 3u) * BC + j0 + j];
-          for (var c = 0u; c < CV; c++) {
-            let v = cs[min(j * vecs + tx + c * 8u, 255u)];
-            acc[c] += wa * v;
-            acc[CV + c] += wb * v;
-            acc[2u * CV + c] += wc * v;
-            acc[3u * CV + c] += wd * v;
-          }
+        cs[i] = v;
+      }
+      workgroupBarrier();
+      for (var j = 0u; j < 8u; j++) {
+        let w = ws[ty * 32u + j0 + j];
+        for (var c = 0u; c < CV; c++) {
+          let v = cs[min(j * vecs + tx + c * 8u, 255u)];
+          acc[c] += w.x * v;
+          acc[CV + c] += w.y * v;
+          acc[2u * CV + c] += w.z * v;
+          acc[3u * CV + c] += w.w * v;
         }
       }
     }
   }
   for (var r = 0u; r < 4u; r++) {
-    let row = r0 + ty * 4u + r;
+    let row = r0 + ty + 8u * r;
     if (row < p.rows) {
       for (var c = 0u; c < CV; c++) {
         let column = tx + c * 8u;
         if (column < vecs) {
-          out[row * p.rowStride + rowHead * p.rowHead + column] = acc[r * CV + c];
+          out[row * p.rowStride + queryHead * p.rowHead + column] = acc[r * CV + c];
         }
       }
     }

@@ -1,7 +1,7 @@
 // The gradient of rope.wgsl by the fused projection: gathers the heads' gradients, turns q's and k's back by −θ and takes them through the norm.
 //   g_j cos θ + g_{j+d/2} sin θ, g_{j+d/2} cos θ − g_j sin θ;  NORM: dx = r · h − x · r³ · mean(h ⊙ x), h = g ⊙ w, r = (mean(x²) + eps)^-½
 // qkv, dqkv [tokens][(heads + 2·kvHeads)·d] f32; positions [tokens][4] u32 and table [positions][d/2] (cos, sin) as in rope.wgsl;
-// dq [tokens][heads·d] f32; dk, dv [kvHeads][capacity][d] f32.
+// dq [tokens][heads·d] f32; dk, dv [heads][capacity][d] f32, of which the query heads that read one kv head are added up.
 // One workgroup for each (head of q, k or v; token).  Grid: (heads + 2·kvHeads, tokens).
 
 struct Params {
@@ -52,15 +52,18 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   let isV = slotHead >= p.heads + p.kvHeads;
   let pos = positions[token];
   let kvHead = slotHead - select(p.heads, 0u, isQ) - select(0u, p.kvHeads, isV);
+  let group = p.heads / p.kvHeads;
   for (var i = lid; i < p.d; i += WG) {
-    let at = (kvHead * p.capacity + pos.w) * p.d + i;
+    var v = 0.0;
     if (isQ) {
-      head[i] = dq[(token * p.heads + slotHead) * p.d + i];
-    } else if (isV) {
-      head[i] = dv[at];
+      v = dq[(token * p.heads + slotHead) * p.d + i];
     } else {
-      head[i] = dk[at];
+      for (var g = 0u; g < group; g++) {
+        let at = ((kvHead * group + g) * p.capacity + pos.w) * p.d + i;
+        v += select(dk[at], dv[at], isV);
+      }
     }
+    head[i] = v;
   }
   workgroupBarrier();
   let halfD = p.d / 2u;

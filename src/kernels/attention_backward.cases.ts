@@ -2,7 +2,21 @@ import { type AttentionShape, attentionLabel, attentionReference, rangesOf } fro
 import { attentionBackward } from "./attention_backward.ts";
 import type { Bench, KernelCase } from "./case.ts";
 
-/** The gradients of Σ dout ⊙ o by q, k and v, from probabilities written out in full. */
+/** Adds up the shares of the query heads that read one kv head: [heads, …] to [kvHeads, …]. */
+export function addUpHeads(
+  shares: ArrayLike<number>,
+  { heads, kvHeads }: { heads: number; kvHeads: number },
+): Float64Array {
+  const size = shares.length / heads;
+  const sum = new Float64Array(kvHeads * size);
+  for (let h = 0; h < heads; h++) {
+    const to = Math.floor(h / (heads / kvHeads)) * size;
+    for (let i = 0; i < size; i++) sum[to + i]! += shares[h * size + i]!;
+  }
+  return sum;
+}
+
+/** The gradients of Σ dout ⊙ o by q, k and v, from probabilities written out in full; by k and v the share of each query head. */
 export function attentionBackwardReference(
   s: AttentionShape,
   q: ArrayLike<number>,
@@ -14,8 +28,8 @@ export function attentionBackwardReference(
   const { tokens, heads, kvHeads, d } = s;
   const { lse } = attentionReference(s, q, k, v, capacity);
   const dq = new Float64Array(tokens * heads * d);
-  const dk = new Float64Array(kvHeads * capacity * d);
-  const dv = new Float64Array(kvHeads * capacity * d);
+  const dk = new Float64Array(heads * capacity * d);
+  const dv = new Float64Array(heads * capacity * d);
   rangesOf(s).forEach(([lo, hi], t) => {
     for (let h = 0; h < heads; h++) {
       const at = (t * heads + h) * d;
@@ -35,10 +49,10 @@ export function attentionBackwardReference(
       for (let j = lo; j < hi; j++) {
         const ds = (p[j - lo]! * (dp[j - lo]! - mean)) / Math.sqrt(d);
         for (let i = 0; i < d; i++) {
-          const key = (head + j) * d + i;
-          dq[at + i]! += ds * k[key]!;
-          dk[key]! += ds * q[at + i]!;
-          dv[key]! += p[j - lo]! * dout[at + i]!;
+          const share = (h * capacity + j) * d + i;
+          dq[at + i]! += ds * k[(head + j) * d + i]!;
+          dk[share]! += ds * q[at + i]!;
+          dv[share]! += p[j - lo]! * dout[at + i]!;
         }
       }
     }
@@ -83,8 +97,8 @@ function build(bench: Bench, s: AttentionShape) {
     keyRanges: bench.upload(new Uint32Array(keyRangesOf(s, keys).flat())),
     stats: bench.empty(2 * tokens * heads),
     dq: bench.empty(q.length),
-    dk: bench.empty(k.length),
-    dv: bench.empty(v.length),
+    dk: bench.empty(expected.dk.length),
+    dv: bench.empty(expected.dv.length),
   };
   return {
     record: (program: Parameters<typeof attentionBackward>[0]) => attentionBackward(program, options),
@@ -115,7 +129,7 @@ export const attentionBackwardCases: KernelCase[] = shapes.map((s) => {
     // The guide's bound for this op is 5e-5. Sharp rows put 900·√d into the exponent: f32 keeps 1e-7 of that, and dS is a difference.
     tolerance: s.sharp ? 5e-3 : 5e-5,
     flops: 16 * pairs * s.heads * s.d,
-    bytes: 4 * s.d * (5 * s.tokens * s.heads + 4 * ((s.past ?? 0) + s.tokens) * s.kvHeads),
+    bytes: 4 * s.d * (5 * s.tokens * s.heads + 2 * ((s.past ?? 0) + s.tokens) * (s.kvHeads + s.heads)),
     build: (bench: Bench) => build(bench, s),
   };
 });

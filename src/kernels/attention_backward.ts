@@ -31,8 +31,9 @@ export interface AttentionBackwardOptions {
   dout: Slice;
   /** [tokens, heads, 2] f32, scratch. */
   stats: Slice;
-  /** As q, k and v. */
+  /** As q. */
   dq: Slice;
+  /** [heads, capacity, d] f32: the share of every query head in the gradients of the k and v that it reads. */
   dk: Slice;
   dv: Slice;
 }
@@ -65,7 +66,7 @@ export function attentionBackward(program: Program, a: AttentionBackwardOptions)
         buffers: byKey
           ? [a.k, a.q, a.v, a.dout, a.keyRanges, a.stats, out]
           : [a.q, a.k, a.dout, a.v, a.ranges, a.stats, out],
-        grid: [Math.ceil((end - row) / 32), byKey ? a.kvHeads : a.heads],
+        grid: [Math.ceil((end - row) / 32), a.heads],
         work: workPerRow * (end - row),
       });
     }

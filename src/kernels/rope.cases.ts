@@ -1,4 +1,5 @@
 import { f16ToF32 } from "../formats/index.ts";
+import { addUpHeads } from "./attention_backward.cases.ts";
 import type { Bench, BuiltCase, KernelCase } from "./case.ts";
 import { type CacheType, rope, ropeBackward } from "./rope.ts";
 
@@ -170,9 +171,9 @@ function build(bench: Bench, shape: Shape): BuiltCase {
 function buildBackward(bench: Bench, shape: Shape): BuiltCase {
   const s = ropeInputs(shape, () => bench.random());
   const qkv = bench.values(s.tokens * (s.heads + 2 * s.kvHeads) * s.d, 2);
-  const cache = s.kvHeads * s.capacity * s.d;
-  const [q, k, v] = [bench.values(s.tokens * s.heads * s.d), bench.values(cache), bench.values(cache)];
-  const expected = ropeBackwardReference(s, qkv, { q, k, v });
+  const shares = s.heads * s.capacity * s.d;
+  const [q, k, v] = [bench.values(s.tokens * s.heads * s.d), bench.values(shares), bench.values(shares)];
+  const expected = ropeBackwardReference(s, qkv, { q, k: addUpHeads(k, s), v: addUpHeads(v, s) });
   const dqkv = bench.empty(qkv.length);
   const options = { ...uploads(bench, s, qkv), dq: bench.upload(q), dk: bench.upload(k), dv: bench.upload(v), dqkv };
   return {

@@ -73,7 +73,7 @@ function ropeParams(o: RopeShape): number[] {
 export interface RopeBackwardOptions extends RopeShape {
   /** [tokens, heads, d] f32. */
   dq: Slice;
-  /** [kvHeads, capacity, d] f32. */
+  /** [heads, capacity, d] f32: shares of the query heads, which are added up. */
   dk: Slice;
   dv: Slice;
   /** As qkv. */
