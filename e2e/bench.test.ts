@@ -21,6 +21,7 @@ group("npm run bench", () => {
         "decode",
         "decode kernels",
         "lora step",
+        "lora step kernels",
         "many-row shapes",
         "memory",
         "one-row shapes",

@@ -7,6 +7,7 @@ import {
   decodeScratchBytes,
   type Matrix,
   matmul,
+  matmulBackward,
   rmsNorm,
   rope,
   swiglu,
@@ -160,7 +161,7 @@ export class KernelBench {
     this.#free();
   }
 
-  /** Every way of running the products of a prefill with m rows. */
+  /** Every way of running the products of a prefill, and of a training step's way back, with m rows. */
   async tileShapes(m: number): Promise<void> {
     const { text } = this.#config;
     const { choices } = this.#gpu;
@@ -170,16 +171,20 @@ export class KernelBench {
       const weight = this.#weights.matrix(`language.layers.0.${name}`);
       const { rows, cols } = weight;
       const cost = { bytes: matrixBytes(weight) + 4 * m * (rows + cols), flops: 2 * m * rows * cols, runs: 1 };
-      const key = tileChoice(weight, m);
-      const tuned = choices.get(key);
-      for (const [i, shape] of TILE_SHAPES.entries()) {
-        choices.set(key, i);
-        await this.#time("many-row shapes", `${name}, ${m} rows, ${i} ${JSON.stringify(shape)}`, cost, (program) =>
-          matmul(program, { x, y, m, weight }),
-        );
+      for (const backward of [false, true]) {
+        const key = tileChoice(weight, m, backward);
+        const tuned = choices.get(key);
+        for (const [i, shape] of TILE_SHAPES.entries()) {
+          choices.set(key, i);
+          const label = `${name}${backward ? " backward" : ""}, ${m} rows, ${i} ${JSON.stringify(shape)}`;
+          await this.#time("many-row shapes", label, cost, (program) => {
+            if (backward) matmulBackward(program, { dy: y, dx: x, m, weight });
+            else matmul(program, { x, y, m, weight });
+          });
+        }
+        if (tuned === undefined) choices.delete(key);
+        else choices.set(key, tuned);
       }
-      if (tuned === undefined) choices.delete(key);
-      else choices.set(key, tuned);
     }
     this.#free();
   }

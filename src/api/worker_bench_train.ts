@@ -1,4 +1,5 @@
-import type { Gpu } from "../gpu/index.ts";
+import type { Gpu, Program } from "../gpu/index.ts";
+import { type Ceilings, timeProgram } from "../kernels/index.ts";
 import {
   GpuAdapter,
   type Grid,
@@ -9,7 +10,8 @@ import {
   type Qwen3VLConfig,
 } from "../models/index.ts";
 import { Optimizer } from "../train/index.ts";
-import type { BenchOptions, BenchRow } from "./bench_protocol.ts";
+import type { BenchRow } from "./bench_protocol.ts";
+import type { Setting } from "./worker_bench_setting.ts";
 
 /** Tokens of a step: one picture of 448 × 448 and text. 326 = 196 + 2 + 128. */
 const LENGTHS = [326, 1026];
@@ -28,19 +30,7 @@ const LANGUAGE = {
  * A LoRA step as a run makes it: forward, backward and 8-bit AdamW on one example with a picture whose features are kept; loss on the
  * last 64 tokens. r = 16 on all language linears, batch 1, every block made again in the backward pass.
  */
-export async function measureTraining({
-  gpu,
-  config,
-  model,
-  options,
-  row,
-}: {
-  gpu: Gpu;
-  config: Qwen3VLConfig;
-  model: Qwen3VL;
-  options: BenchOptions;
-  row: (row: BenchRow) => void;
-}): Promise<void> {
+export async function measureTraining({ gpu, config, model, ceilings, options, row }: Setting): Promise<void> {
   const g = SIDE / config.vision.patchSize;
   const grid: Grid = [1, g, g];
   const { inChannels, temporalPatchSize, patchSize } = config.vision;
@@ -60,7 +50,7 @@ export async function measureTraining({
         row({ part: "lora step", name, value: 0, unit: "ms", note: "left out: would take too long" });
         continue;
       }
-      last = await measureLength({ gpu, config, model, row, adapter, features, grid, tokens, name });
+      last = await measureLength({ gpu, config, model, row, adapter, features, grid, tokens, name, ceilings });
     }
   } finally {
     adapter.free();
@@ -78,10 +68,29 @@ interface Length {
   grid: Grid;
   tokens: number;
   name: string;
+  ceilings: Ceilings;
+}
+
+/** How long each kernel's dispatches of a step take, one kernel after the other; what they compute does not matter. */
+async function measureKernels(o: Pick<Length, "gpu" | "row" | "name"> & { ceilings: Ceilings; program: Program }) {
+  const { gpu, ceilings, row, program, name } = o;
+  for (const [label, { dispatches, work }] of program.byKernel) {
+    const cost = { bytes: 0, flops: work };
+    const { milliseconds, share } = await timeProgram(gpu, program.only(label), cost, ceilings);
+    const part = "lora step kernels";
+    row({
+      part,
+      name: `${name}, ${dispatches} × ${label}`,
+      value: milliseconds,
+      unit: "ms",
+      share,
+      bound: "arithmetic",
+    });
+  }
 }
 
 async function measureLength(o: Length): Promise<number> {
-  const { gpu, config, model, row, adapter, features, grid, tokens, name } = o;
+  const { gpu, config, model, row, adapter, features, grid, tokens, name, ceilings } = o;
   const ids = Array.from({ length: tokens }, (_, i) => {
     if (i === 0) return config.visionStartTokenId;
     if (i <= features.tokens) return config.imageTokenId;
@@ -98,9 +107,9 @@ async function measureLength(o: Length): Promise<number> {
   try {
     optimizer = await Optimizer.create(gpu, "adamw8", training.buffers);
     const times: number[] = [];
+    const example = { ids, labels, images: [{ grid, features }] };
     for (let step = 0; step < STEPS; step++) {
       const started = performance.now();
-      const example = { ids, labels, images: [{ grid, features }] };
       const { loss } = await training.accumulate([example], { weight: 1 / trained, seed: step });
       await optimizer.step({ rate: 1e-6, weightDecay: 0.001, maxGradNorm: 1 });
       times.push(performance.now() - started);
@@ -109,6 +118,11 @@ async function measureLength(o: Length): Promise<number> {
     // The first step compiles.
     const value = times.slice(1).sort((a, b) => a - b)[Math.floor((STEPS - 1) / 2)]!;
     row({ part: "lora step", name, value, unit: "ms" });
+    // On software one length must do: it takes longer than it tells.
+    if (!gpu.isSoftware || tokens === LENGTHS[0]) {
+      const inspect = (program: Program) => measureKernels({ gpu, ceilings, row, program, name });
+      await training.accumulate([example], { weight: 0, seed: 0, inspect });
+    }
     const cache = gpu.ledger.byOwner()["KV cache"] ?? 0;
     row({
       part: "lora step",

@@ -1,4 +1,5 @@
 import { throwIfCancelled } from "../errors.ts";
+import type { Governor } from "./governor.ts";
 import type { Gpu, Kernel, Slice } from "./gpu.ts";
 
 interface Dispatch {
@@ -55,6 +56,8 @@ export class Program {
   #steps: (Dispatch | Copy | Clear)[] = [];
   #pages: { uniform: GPUBuffer; words: Uint32Array<ArrayBuffer> }[] = [];
   #count = 0;
+  /** Dispatches whose parameters are on the GPU. */
+  #sealed = 0;
 
   constructor(gpu: Gpu, label: string) {
     this.gpu = gpu;
@@ -97,6 +100,24 @@ export class Program {
     };
   }
 
+  /** Dispatches and work (FLOPs) by the label of their kernel. */
+  get byKernel(): Map<string, { dispatches: number; work: number }> {
+    const all = new Map<string, { dispatches: number; work: number }>();
+    for (const step of this.#steps) {
+      if (!("kernel" in step)) continue;
+      const { dispatches, work } = all.get(step.kernel.label) ?? { dispatches: 0, work: 0 };
+      all.set(step.kernel.label, { dispatches: dispatches + 1, work: work + step.work });
+    }
+    return all;
+  }
+
+  /** The dispatches of one kernel alone, to be timed while this list lives: its parameters are this list's. */
+  only(label: string): Program {
+    const part = new Program(this.gpu, `${this.label}: ${label}`);
+    part.#steps = this.#steps.filter((step) => "kernel" in step && step.kernel.label === label);
+    return part;
+  }
+
   copy(from: Slice, to: Slice, bytes = Math.min(from.size, to.size)): void {
     this.#steps.push({ from, to, bytes });
   }
@@ -106,9 +127,16 @@ export class Program {
     this.#steps.push({ clear: target, bytes });
   }
 
-  /** Uploads the parameters. Call once after recording. */
+  /** Uploads the parameters of what was recorded since the last call. */
   seal(): this {
-    for (const { uniform, words } of this.#pages) this.gpu.device.queue.writeBuffer(uniform, 0, words);
+    while (this.#sealed < this.#count) {
+      const { uniform, words } = this.#pages[Math.floor(this.#sealed / PAGE)]!;
+      const first = this.#sealed % PAGE;
+      const end = Math.min(PAGE, first + this.#count - this.#sealed);
+      const word = SLOT / 4;
+      this.gpu.device.queue.writeBuffer(uniform, first * SLOT, words, first * word, (end - first) * word);
+      this.#sealed += end - first;
+    }
     return this;
   }
 
@@ -144,10 +172,35 @@ export class Program {
    * Stops between two submits when the signal fires. Resolves when the GPU has finished.
    */
   async run(signal?: AbortSignal, onProgress?: (share: number) => void): Promise<void> {
-    const { device, governor } = this.gpu;
-    const inFlight: Promise<void>[] = [];
-    let lastDone = 0;
+    const flight = new Flight(this.gpu.governor);
+    await this.#submit(0, flight, signal, onProgress);
+    await flight.landed();
+    throwIfCancelled(signal);
+  }
+
+  /**
+   * Records and runs a list that is used once: the GPU works on one piece while the next is recorded. Otherwise as `run`.
+   * @param pieces records another piece each time it is asked for the next
+   */
+  async stream(pieces: Iterable<void>, signal?: AbortSignal): Promise<void> {
+    const flight = new Flight(this.gpu.governor);
     let at = 0;
+    for (const _ of pieces) {
+      this.seal();
+      at = await this.#submit(at, flight, signal);
+    }
+    await flight.landed();
+    throwIfCancelled(signal);
+  }
+
+  /** Submits all steps from `at` on; returns how many there are. */
+  async #submit(
+    at: number,
+    flight: Flight,
+    signal: AbortSignal | undefined,
+    onProgress?: (share: number) => void,
+  ): Promise<number> {
+    const { device, governor } = this.gpu;
     while (at < this.#steps.length) {
       throwIfCancelled(signal);
       let work = 0;
@@ -163,20 +216,11 @@ export class Program {
       this.encode(encoder, at, end);
       device.queue.submit([encoder.finish()]);
       at = end;
-      const submitted = performance.now();
-      const done = this.gpu.guard(device.queue.onSubmittedWorkDone()).then(() => {
-        const now = performance.now();
-        // The GPU worked on this one since it was submitted or since the one before it was done.
-        governor.learn(work, now - Math.max(submitted, lastDone));
-        lastDone = now;
+      await flight.join(work, this.gpu.guard(device.queue.onSubmittedWorkDone()), () => {
         onProgress?.(end / this.#steps.length);
       });
-      done.catch(() => {});
-      inFlight.push(done);
-      if (inFlight.length >= 3) await inFlight.shift();
     }
-    await Promise.all(inFlight);
-    throwIfCancelled(signal);
+    return at;
   }
 
   /** Frees the parameters' buffers. */
@@ -184,5 +228,35 @@ export class Program {
     for (const { uniform } of this.#pages) this.gpu.free(uniform);
     this.#pages = [];
     this.#steps = [];
+  }
+}
+
+/** Submits under way. The governor learns from each how fast the device is. */
+class Flight {
+  #governor: Governor;
+  #inFlight: Promise<void>[] = [];
+  #lastDone = 0;
+
+  constructor(governor: Governor) {
+    this.#governor = governor;
+  }
+
+  /** Takes a submit along; waits for the oldest one when there are three. */
+  async join(work: number, done: Promise<unknown>, onDone: () => void): Promise<void> {
+    const submitted = performance.now();
+    const learned = done.then(() => {
+      const now = performance.now();
+      // The GPU worked on this one since it was submitted or since the one before it was done.
+      this.#governor.learn(work, now - Math.max(submitted, this.#lastDone));
+      this.#lastDone = now;
+      onDone();
+    });
+    learned.catch(() => {});
+    this.#inFlight.push(learned);
+    if (this.#inFlight.length >= 3) await this.#inFlight.shift();
+  }
+
+  async landed(): Promise<void> {
+    await Promise.all(this.#inFlight);
   }
 }

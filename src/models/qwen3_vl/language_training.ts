@@ -132,8 +132,14 @@ export class LanguageTraining {
     this.#x = this.#buffers.checkpoints(text.numHiddenLayers, this.maxTokens * text.hiddenSize);
   }
 
-  /** Records embedding, all blocks and the loss of the trained tokens; with `backward`, what their gradient needs beside it. */
-  forward(program: Program, batch: LanguageBatch, options: { backward: boolean; dropout?: Dropout | undefined }): void {
+  /**
+   * Records embedding, all blocks and the loss of the trained tokens, block by block; with `backward`, what their gradient needs beside it.
+   */
+  *forward(
+    program: Program,
+    batch: LanguageBatch,
+    options: { backward: boolean; dropout?: Dropout | undefined },
+  ): Generator<void> {
     const { text } = this.#config;
     const c = text.hiddenSize;
     const place = (feature: number, y: Slice, add: boolean) => {
@@ -153,12 +159,14 @@ export class LanguageTraining {
         dropout: options.dropout,
       });
       if (i < this.#config.vision.deepstackVisualIndexes.length) place(1 + i, this.#x[i + 1]!, true);
+      yield;
     }
     this.#loss(program, batch, options.backward);
+    yield;
   }
 
-  /** Records the backward pass after `forward` with `backward`: gradients of the pairs, and of the pictures that want theirs. */
-  backward(program: Program, batch: LanguageBatch, dropout: Dropout | undefined): void {
+  /** Records the backward pass after `forward` with `backward`, block by block: gradients of the pairs, and of the pictures that want theirs. */
+  *backward(program: Program, batch: LanguageBatch, dropout: Dropout | undefined): Generator<void> {
     const { text, vision } = this.#config;
     const collect = (feature: number) => {
       for (const { gradients, first, at, rows } of batch.pictures) {
@@ -172,6 +180,7 @@ export class LanguageTraining {
       if (i < vision.deepstackVisualIndexes.length) collect(1 + i);
       this.#blockForward(program, i, batch, this.#b.mid, dropout);
       this.#blockBackward(program, i, batch, wantsInput || i > 0, dropout);
+      yield;
     }
     if (wantsInput) collect(0);
   }

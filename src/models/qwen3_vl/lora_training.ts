@@ -171,8 +171,8 @@ export class LoraTraining implements TrainableModel {
       const batch = this.#upload(examples, packed, options.weight, keep);
       const dropout = backward ? this.#dropout : undefined;
       if (dropout) gpu.write(dropout.seed, Uint32Array.of(options.seed));
-      this.#record(program, batch, tower, backward, dropout);
-      await program.seal().run(options.signal);
+      await program.stream(this.#pieces(this.#pass(program, batch, tower, backward, dropout)), options.signal);
+      await options.inspect?.(program);
       const results = await gpu.readFloats(batch.results, 2 * batch.trained);
       const sum = { loss: 0, tokens: batch.trained, correct: 0 };
       for (let i = 0; i < batch.trained; i++) {
@@ -186,27 +186,37 @@ export class LoraTraining implements TrainableModel {
     }
   }
 
-  /** Everything in the order of the forward pass, then back. The adapter is on while this is recorded, and only then. */
-  #record(
+  /** Records a pass piece by piece. The adapter is on while a piece is recorded, and only then. */
+  *#pieces(pass: Generator<void>): Generator<void> {
+    const gradients = this.buffers.map((buffer) => buffer.gradients);
+    for (;;) {
+      const restore = this.#weights.detachAdapter();
+      try {
+        this.#adapter.attach(this.#weights, this.#scratch, gradients);
+        if (pass.next().done) return;
+      } finally {
+        this.#weights.detachAdapter();
+        restore();
+      }
+      yield;
+    }
+  }
+
+  /** Everything in the order of the forward pass, then back. */
+  *#pass(
     program: Program,
     batch: LanguageBatch,
     tower: VisionBatch | undefined,
     backward: boolean,
     dropout: Dropout | undefined,
-  ): void {
-    const restore = this.#weights.detachAdapter();
-    try {
-      const gradients = this.buffers.map((buffer) => buffer.gradients);
-      this.#adapter.attach(this.#weights, this.#scratch, gradients);
-      if (tower) this.#vision!.forward(program, tower, dropout);
-      this.#language.forward(program, batch, { backward, dropout });
-      if (!backward) return;
-      this.#language.backward(program, batch, dropout);
-      if (tower) this.#vision!.backward(program, tower, dropout);
-    } finally {
-      this.#weights.detachAdapter();
-      restore();
-    }
+  ): Generator<void> {
+    if (tower) this.#vision!.forward(program, tower, dropout);
+    yield* this.#language.forward(program, batch, { backward, dropout });
+    if (!backward) return;
+    yield* this.#language.backward(program, batch, dropout);
+    if (!tower) return;
+    this.#vision!.backward(program, tower, dropout);
+    yield;
   }
 
   /** Pictures that come as pixels, because the tower trains. */

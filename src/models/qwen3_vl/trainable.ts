@@ -1,4 +1,4 @@
-import type { Slice } from "../../gpu/index.ts";
+import type { Program, Slice } from "../../gpu/index.ts";
 import type { ImageFeatures } from "./vision.ts";
 import type { Grid } from "./vision_inputs.ts";
 
@@ -59,6 +59,8 @@ export interface BatchOptions {
   /** Dropout's random state; the same number gives the same masks. Different for every micro-batch of a run. */
   seed: number;
   signal?: AbortSignal;
+  /** Sees the list of dispatches after it ran and before it is freed. */
+  inspect?: (program: Program) => Promise<void>;
 }
 
 /** What came out of a micro-batch. Sums, so that they add up over micro-batches in any split. */
