@@ -39,6 +39,8 @@ export async function bundleTools(tools, out) {
       publicDir: false,
       define,
       logLevel: "warn",
+      // A machine without node_modules runs them too.
+      ssr: { noExternal: true },
       build: {
         ssr: `e2e/${tool}.ts`,
         outDir: out,
