@@ -4,6 +4,7 @@ import {
   dropout,
   gemm,
   gemmScratchBytes,
+  type MatmulPair,
   type Matrix,
   MOST_PAIRS,
   matmul,
@@ -12,17 +13,8 @@ import {
   swiglu,
 } from "../../kernels/index.ts";
 
-/** One LoRA pair on rows of a matrix: y[:, row0 … row0 + rows] += scale · (x Aᵀ) Bᵀ. */
-export interface LoraPair {
-  row0: number;
-  rows: number;
-  r: number;
-  scale: number;
-  /** Where its A begins among the stacked rows, which is also its first column of x Aᵀ. */
-  aRow: number;
-  /** First element of B [rows, r] in the buffers. */
-  b: number;
-}
+/** `aRow` is where its A begins among the stacked rows, and its first column of x Aᵀ. */
+export type LoraPair = MatmulPair;
 
 /** The pairs of one matrix. Their A lie stacked at the start of the buffers, [r, cols] in all, so that x is read once for all of them. */
 export interface LoraPairs {
