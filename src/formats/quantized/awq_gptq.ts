@@ -55,7 +55,7 @@ function readModule(raw: RawTensors, name: string, codes: TensorInfo): Module {
     (isGptq || codes.shape[1]! * 8 === out) &&
     (config.bits ?? 4) === 4 &&
     ["gptq", "gptq_v2", "gptq_p", undefined].includes(config.checkpoint_format as string | undefined) &&
-    (isGptq || ["gemm", undefined].includes((config.version as string | undefined)?.toLowerCase()));
+    (isGptq || config.version === undefined || String(config.version).toLowerCase() === "gemm");
   if (!isKnown) {
     throw new TabTuneError(
       "BadCheckpoint",
