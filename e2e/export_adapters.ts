@@ -6,6 +6,7 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import type { DebugApi, DebugRequest } from "../src/api/debug_protocol.ts";
 import type { AdapterForm, ExportProof, MergedModel, RunRecord, TrainSettings } from "../src/api/index.ts";
+import { DEFAULT_SETTINGS } from "../src/train/settings.ts";
 import { type App, openApp } from "./browser.ts";
 import { importUrl } from "./engine_calls.ts";
 import { debugRequest } from "./parity_cases.ts";
@@ -17,13 +18,7 @@ declare global {
   var made: Blob;
 }
 
-const LANGUAGE = {
-  languageAttention: true,
-  languageMlp: true,
-  visionAttention: false,
-  visionMlp: false,
-  mergers: false,
-};
+const LANGUAGE = DEFAULT_SETTINGS.lora.parts;
 const EVERYTHING = {
   languageAttention: true,
   languageMlp: true,

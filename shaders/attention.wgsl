@@ -2,7 +2,7 @@
 // q [tokens][heads][d] f32; k, v [kvHeads][capacity][d] in the cache's type; ranges [tokens] (lo, hi); o [tokens][heads][d] f32.
 // Training also keeps the log-sum-exp of each row (lib/lse.wgsl).
 // Query head h reads kv head h / (heads/kvHeads). Causal attention is the range (0, position + 1), a picture's patches are (start, end).
-// One workgroup of 64 threads for 32 queries of a head; 32 keys a step; running maximum and sum in f32.  Grid: (ceil(tokens/32), heads).
+// One workgroup of 64 threads for 32 queries of a head; 32 keys a step (lib/dot_tile.wgsl); running maximum and sum in f32.  Grid: (ceil(tokens/32), heads).
 
 struct Params {
   tokens: u32,
@@ -24,10 +24,6 @@ const BQ = 32u;
 const BK = 32u;
 const NEVER = -1e30;
 
-// A quarter of 32 threads reads 8 neighbours or one and the same vec4: rows of 33 keep the stores apart as well.
-const STRIDE = 33u;
-var<workgroup> qs: array<vec4<f32>, 8u * STRIDE>;  // [channel / 4][query]
-var<workgroup> kv: array<vec4<f32>, 8u * STRIDE>;  // [channel / 4][key], then [8 values][channels / 4]
 var<workgroup> ps: array<vec4<f32>, 256>;          // probabilities [query % 8][key], of queries 8 apart
 var<workgroup> parts: array<vec4<f32>, 64>;        // maxima, in the end sums, of each thread's keys
 var<workgroup> span: array<vec2<u32>, 32>;
@@ -68,7 +64,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   var acc: array<vec4<f32>, ACC>;  // 4 queries × CV columns of 4 channels
   for (var k0 = lo; k0 < hi; k0 += BK) {
     // Scores: 4 queries × 4 keys a thread, over chunks of 32 channels.
-    var s0 = vec4<f32>(); var s1 = vec4<f32>(); var s2 = vec4<f32>(); var s3 = vec4<f32>();
+    var s = mat4x4<f32>();
     for (var c0 = 0u; c0 < vecs; c0 += 8u) {
       workgroupBarrier();
       for (var i = lid; i < 256u; i += 64u) {
@@ -84,24 +80,11 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
             kvv = open_cache(kCache[(kvHead * p.capacity + k0 + row) * vecs + c]);
           }
         }
-        qs[(i % 8u) * STRIDE + row] = qv;
-        kv[(i % 8u) * STRIDE + row] = kvv;
+        rs[(i % 8u) * STRIDE + row] = qv;
+        cs[(i % 8u) * STRIDE + row] = kvv;
       }
       workgroupBarrier();
-      for (var c = 0u; c < 8u; c++) {
-        let ka = kv[c * STRIDE + tx];
-        let kb = kv[c * STRIDE + 8u + tx];
-        let kc = kv[c * STRIDE + 16u + tx];
-        let kd = kv[c * STRIDE + 24u + tx];
-        let qa = qs[c * STRIDE + ty];
-        let qb = qs[c * STRIDE + 8u + ty];
-        let qc = qs[c * STRIDE + 16u + ty];
-        let qd = qs[c * STRIDE + 24u + ty];
-        s0 += vec4<f32>(dot(qa, ka), dot(qa, kb), dot(qa, kc), dot(qa, kd));
-        s1 += vec4<f32>(dot(qb, ka), dot(qb, kb), dot(qb, kc), dot(qb, kd));
-        s2 += vec4<f32>(dot(qc, ka), dot(qc, kb), dot(qc, kc), dot(qc, kd));
-        s3 += vec4<f32>(dot(qd, ka), dot(qd, kb), dot(qd, kc), dot(qd, kd));
-      }
+      s = add_dots(s, ty, tx);
     }
     let key = vec4<u32>(k0 + tx) + vec4<u32>(0u, 8u, 16u, 24u);
     let in0 = (key >= vec4<u32>(lower.x)) & (key < vec4<u32>(upper.x));
@@ -109,11 +92,11 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let in2 = (key >= vec4<u32>(lower.z)) & (key < vec4<u32>(upper.z));
     let in3 = (key >= vec4<u32>(lower.w)) & (key < vec4<u32>(upper.w));
     let never = vec4<f32>(NEVER);
-    s0 = select(never, s0 * p.scale, in0);
-    s1 = select(never, s1 * p.scale, in1);
-    s2 = select(never, s2 * p.scale, in2);
-    s3 = select(never, s3 * p.scale, in3);
-    parts[ty * 8u + tx] = vec4<f32>(largest(s0), largest(s1), largest(s2), largest(s3));
+    s[0] = select(never, s[0] * p.scale, in0);
+    s[1] = select(never, s[1] * p.scale, in1);
+    s[2] = select(never, s[2] * p.scale, in2);
+    s[3] = select(never, s[3] * p.scale, in3);
+    parts[ty * 8u + tx] = vec4<f32>(largest(s[0]), largest(s[1]), largest(s[2]), largest(s[3]));
     workgroupBarrier();
     var next = top;
     for (var t = 0u; t < 8u; t++) {
@@ -122,10 +105,10 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let keep = exp(top - next);
     top = next;
     let none = vec4<f32>();
-    let e0 = select(none, exp(s0 - vec4<f32>(top.x)), in0);
-    let e1 = select(none, exp(s1 - vec4<f32>(top.y)), in1);
-    let e2 = select(none, exp(s2 - vec4<f32>(top.z)), in2);
-    let e3 = select(none, exp(s3 - vec4<f32>(top.w)), in3);
+    let e0 = select(none, exp(s[0] - vec4<f32>(top.x)), in0);
+    let e1 = select(none, exp(s[1] - vec4<f32>(top.y)), in1);
+    let e2 = select(none, exp(s[2] - vec4<f32>(top.z)), in2);
+    let e3 = select(none, exp(s[3] - vec4<f32>(top.w)), in3);
     sum = sum * keep + vec4<f32>(total(e0), total(e1), total(e2), total(e3));
     ps[ty * 32u + tx] = vec4<f32>(e0.x, e1.x, e2.x, e3.x);
     ps[ty * 32u + tx + 8u] = vec4<f32>(e0.y, e1.y, e2.y, e3.y);
@@ -145,13 +128,13 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         if (key < hi) {
           v = open_cache(vCache[(kvHead * p.capacity + key) * vecs + i % vecs]);
         }
-        kv[i] = v;
+        cs[i] = v;
       }
       workgroupBarrier();
       for (var j = 0u; j < 8u; j++) {
         let e = ps[ty * 32u + j0 + j];
         for (var c = 0u; c < CV; c++) {
-          let v = kv[min(j * vecs + tx + c * 8u, 255u)];
+          let v = cs[min(j * vecs + tx + c * 8u, 255u)];
           acc[c] += e.x * v;
           acc[CV + c] += e.y * v;
           acc[2u * CV + c] += e.z * v;

@@ -5,7 +5,8 @@
 // rowA, colA: q and k (k and q when BY_KEY); rowB, colB: dO and v (v and dO). q, dO [tokens][heads][d], k, v [kvHeads][capacity][d], all f32.
 // spans [rows] (lo, hi): the columns that a row meets; stats [tokens][heads] (lse, D). out as q for dq; [heads][capacity][d] for dk and dv,
 // the share of every query head: rope_backward.wgsl adds up the heads that read one kv head.
-// No atomics: the same inputs give the same bits. One workgroup of 64 threads for 32 rows of a query head, 32 columns a step; sums in f32.
+// No atomics: the same inputs give the same bits. One workgroup of 64 threads for 32 rows of a query head, 32 columns a step (lib/dot_tile.wgsl);
+// sums in f32.
 // Grid: (ceil(rows/32), heads).
 
 struct Params {
@@ -33,10 +34,6 @@ struct Params {
 const BR = 32u;
 const BC = 32u;
 
-// Eight neighbouring threads read neighbours or one and the same vec4: rows of 33 keep the stores apart as well.
-const STRIDE = 33u;
-var<workgroup> rs: array<vec4<f32>, 8u * STRIDE>;  // [channel / 4][row]
-var<workgroup> cs: array<vec4<f32>, 8u * STRIDE>;  // [channel / 4][column], then [8 columns][channels / 4]
 var<workgroup> ws: array<vec4<f32>, 256>;          // P or dS [row % 8][column], of rows 8 apart
 var<workgroup> span: array<vec2<u32>, 32>;
 
@@ -79,10 +76,10 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   var acc: array<vec4<f32>, ACC>;  // 4 rows × CV columns of 4 channels
   for (var c0 = lo; c0 < hi; c0 += BC) {
     // The two dot products, 4 rows × 4 columns a thread, over chunks of 32 channels: A first, then B where it is needed.
-    var s: array<vec4<f32>, 4>;
-    var dp: array<vec4<f32>, 4>;
+    var s: mat4x4<f32>;
+    var dp: mat4x4<f32>;
     for (var which = 0u; which < select(2u, 1u, VALUE); which++) {
-      var t0 = vec4<f32>(); var t1 = vec4<f32>(); var t2 = vec4<f32>(); var t3 = vec4<f32>();
+      var t = mat4x4<f32>();
       for (var v0 = 0u; v0 < vecs; v0 += 8u) {
         workgroupBarrier();
         for (var i = lid; i < 256u; i += 64u) {
@@ -104,25 +101,12 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
           cs[(i % 8u) * STRIDE + line] = cv;
         }
         workgroupBarrier();
-        for (var c = 0u; c < 8u; c++) {
-          let ca = cs[c * STRIDE + tx];
-          let cb = cs[c * STRIDE + 8u + tx];
-          let cc = cs[c * STRIDE + 16u + tx];
-          let cd = cs[c * STRIDE + 24u + tx];
-          let ra = rs[c * STRIDE + ty];
-          let rb = rs[c * STRIDE + 8u + ty];
-          let rc = rs[c * STRIDE + 16u + ty];
-          let rd = rs[c * STRIDE + 24u + ty];
-          t0 += vec4<f32>(dot(ra, ca), dot(ra, cb), dot(ra, cc), dot(ra, cd));
-          t1 += vec4<f32>(dot(rb, ca), dot(rb, cb), dot(rb, cc), dot(rb, cd));
-          t2 += vec4<f32>(dot(rc, ca), dot(rc, cb), dot(rc, cc), dot(rc, cd));
-          t3 += vec4<f32>(dot(rd, ca), dot(rd, cb), dot(rd, cc), dot(rd, cd));
-        }
+        t = add_dots(t, ty, tx);
       }
       if (which == 0u) {
-        s[0] = t0; s[1] = t1; s[2] = t2; s[3] = t3;
+        s = t;
       } else {
-        dp[0] = t0; dp[1] = t1; dp[2] = t2; dp[3] = t3;
+        dp = t;
       }
     }
     for (var j = 0u; j < 4u; j++) {

@@ -7,7 +7,7 @@ import type { BenchOptions, BenchRow } from "./bench_protocol.ts";
 import { LONGEST, measureDecode } from "./worker_bench_decode.ts";
 import { KernelBench } from "./worker_bench_kernels.ts";
 import { PRESETS, randomWeights } from "./worker_bench_model.ts";
-import { GREEDY, promptOf, type Setting, TOO_LONG } from "./worker_bench_setting.ts";
+import { ENDLESS, promptOf, type Setting, TOO_LONG } from "./worker_bench_setting.ts";
 import { measureTraining } from "./worker_bench_train.ts";
 
 const PROMPTS = [128, 512, 2048, 8192];
@@ -101,7 +101,7 @@ async function measurePrefill({ config, session, capacity, options, row }: Setti
     for (let run = 0; run < (count > 2048 ? 2 : 4); run++) {
       session.reset();
       const { times } = await session.generate(promptOf(count, config, run), [], {
-        settings: { ...GREEDY, limit: config.text.vocabSize },
+        settings: { ...ENDLESS, limit: config.text.vocabSize },
         maxTokens: 1,
         onTokens: () => false,
       });

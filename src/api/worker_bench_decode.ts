@@ -1,7 +1,7 @@
 import type { Gpu } from "../gpu/index.ts";
 import { packSampleSettings, type SampleSettings } from "../kernels/index.ts";
-import { GpuAdapter, loraModules, type Qwen3VL } from "../models/index.ts";
-import { FULL, GREEDY, promptOf, type Setting, TOO_LONG } from "./worker_bench_setting.ts";
+import type { Qwen3VL } from "../models/index.ts";
+import { defaultAdapter, ENDLESS, FULL, promptOf, type Setting, TOO_LONG } from "./worker_bench_setting.ts";
 
 const CONTEXTS = [128, 2048, 8192, 32768];
 /** The longest context that is measured, with room for what is generated there. */
@@ -43,7 +43,7 @@ export async function measureDecode(setting: Setting): Promise<void> {
       row({ part: "decode", name: `context ${context}, greedy`, value: 0, unit: "tok/s", note: TOO_LONG });
       continue;
     }
-    for (const [name, settings] of Object.entries({ greedy: GREEDY, "full sampling": { ...GREEDY, ...FULL } })) {
+    for (const [name, settings] of Object.entries({ greedy: ENDLESS, "full sampling": { ...ENDLESS, ...FULL } })) {
       // The first run compiles and finds out how many tokens go into a submit.
       await decodeSpeed(setting, context, { ...settings, limit }, duration / 4);
       const value = await decodeSpeed(setting, context, { ...settings, limit }, duration);
@@ -53,21 +53,18 @@ export async function measureDecode(setting: Setting): Promise<void> {
     row({
       part: "decode",
       name: `context ${context}, a token on the device`,
-      value: await deviceTime(gpu, model, context, { ...GREEDY, limit }, last > 50 ? [1, 3] : [4, 20]),
+      value: await deviceTime(gpu, model, context, { ...ENDLESS, limit }, last > 50 ? [1, 3] : [4, 20]),
       unit: "ms",
     });
   }
-  await measureAdapter(setting, { ...GREEDY, limit }, duration);
+  await measureAdapter(setting, { ...ENDLESS, limit }, duration);
   row({ part: "decode", name: "dispatches a token", value: model.language.decodeProgram(1).dispatches, unit: "count" });
 }
 
 /** Decoding with a LoRA adapter of r = 16 on all linears of the decoder. */
 async function measureAdapter(setting: Setting, settings: SampleSettings, milliseconds: number): Promise<void> {
-  const { gpu, config, model, row } = setting;
-  const language = { languageAttention: true, languageMlp: true };
-  const modules = loraModules(config, { ...language, visionAttention: false, visionMlp: false, mergers: false });
-  const adapted = modules.map(({ path }) => ({ path, r: 16, scale: 1 }));
-  const adapter = await GpuAdapter.create(gpu, config, adapted);
+  const { model, row } = setting;
+  const adapter = await defaultAdapter(setting);
   try {
     await model.wear(adapter);
     await decodeSpeed(setting, 128, settings, milliseconds / 4);

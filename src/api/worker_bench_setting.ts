@@ -1,7 +1,8 @@
 import type { Session } from "../engine/index.ts";
 import type { Gpu } from "../gpu/index.ts";
-import type { Ceilings, SampleSettings } from "../kernels/index.ts";
-import type { GpuWeights, Qwen3VL, Qwen3VLConfig } from "../models/index.ts";
+import { type Ceilings, GREEDY, type SampleSettings } from "../kernels/index.ts";
+import { GpuAdapter, type GpuWeights, loraModules, type Qwen3VL, type Qwen3VLConfig } from "../models/index.ts";
+import { DEFAULT_SETTINGS } from "../train/index.ts";
 import type { BenchOptions, BenchRow } from "./bench_protocol.ts";
 
 /** What every part of a benchmark works with. */
@@ -19,17 +20,8 @@ export interface Setting {
 
 export const TOO_LONG = "left out: would take too long";
 
-export const GREEDY: SampleSettings = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  seed: 1,
-  limit: 1,
-  ends: [],
-};
+/** Greedy decoding that nothing ends. */
+export const ENDLESS = { ...GREEDY, ends: [] };
 /** The sampling that Qwen recommends for Qwen3-VL, with a repetition penalty on top. */
 export const FULL: Partial<SampleSettings> = {
   temperature: 0.7,
@@ -37,6 +29,7 @@ export const FULL: Partial<SampleSettings> = {
   topP: 0.8,
   presencePenalty: 1.5,
   repetitionPenalty: 1.05,
+  seed: 1,
 };
 
 /** A prompt of `count` tokens without meaning. */
@@ -44,3 +37,13 @@ export const promptOf = (count: number, config: Qwen3VLConfig, seed = 0) => ({
   ids: Array.from({ length: count }, (_, i) => (i * 7919 + seed * 104729) % Math.min(500, config.text.vocabSize)),
   images: [],
 });
+
+/** An adapter as a run begins with it by default, r = 16 on all language linears; its values are the caller's. */
+export function defaultAdapter({ gpu, config }: Setting): Promise<GpuAdapter> {
+  const { r, parts } = DEFAULT_SETTINGS.lora;
+  return GpuAdapter.create(
+    gpu,
+    config,
+    loraModules(config, parts).map(({ path }) => ({ path, r, scale: 1 })),
+  );
+}

@@ -1,43 +1,26 @@
-import type { Gpu, Program } from "../gpu/index.ts";
-import { type Ceilings, timeProgram } from "../kernels/index.ts";
-import {
-  GpuAdapter,
-  type Grid,
-  type ImageFeatures,
-  LoraTraining,
-  loraModules,
-  type Qwen3VL,
-  type Qwen3VLConfig,
-} from "../models/index.ts";
+import type { Program } from "../gpu/index.ts";
+import { timeProgram } from "../kernels/index.ts";
+import { type GpuAdapter, type Grid, type ImageFeatures, LoraTraining } from "../models/index.ts";
 import { Optimizer } from "../train/index.ts";
-import type { BenchRow } from "./bench_protocol.ts";
-import type { Setting } from "./worker_bench_setting.ts";
+import { defaultAdapter, type Setting } from "./worker_bench_setting.ts";
 
 /** Tokens of a step: one picture of 448 × 448 and text. 326 = 196 + 2 + 128. */
 const LENGTHS = [326, 1026];
 const SIDE = 448;
 const STEPS = 4;
-const RANK = 16;
-const LANGUAGE = {
-  languageAttention: true,
-  languageMlp: true,
-  visionAttention: false,
-  visionMlp: false,
-  mergers: false,
-};
 
 /**
  * A LoRA step as a run makes it: forward, backward and 8-bit AdamW on one example with a picture whose features are kept; loss on the
  * last 64 tokens. r = 16 on all language linears, batch 1, every block made again in the backward pass.
  */
-export async function measureTraining({ gpu, config, model, ceilings, options, row }: Setting): Promise<void> {
+export async function measureTraining(setting: Setting): Promise<void> {
+  const { gpu, config, model, options, row } = setting;
   const g = SIDE / config.vision.patchSize;
   const grid: Grid = [1, g, g];
   const { inChannels, temporalPatchSize, patchSize } = config.vision;
   const pixels = new Float32Array(g * g * inChannels * temporalPatchSize * patchSize ** 2).fill(0.5);
   const features = await model.vision.encode(pixels, grid);
-  const adapted = loraModules(config, LANGUAGE).map(({ path }) => ({ path, r: RANK, scale: 1 }));
-  const adapter = await GpuAdapter.create(gpu, config, adapted);
+  const adapter = await defaultAdapter(setting);
   try {
     for (const tensor of adapter.tensors) {
       const values = Float32Array.from({ length: tensor.shape[0] * tensor.shape[1] }, (_, i) => ((i % 7) - 3) * 1e-3);
@@ -50,7 +33,7 @@ export async function measureTraining({ gpu, config, model, ceilings, options, r
         row({ part: "lora step", name, value: 0, unit: "ms", note: "left out: would take too long" });
         continue;
       }
-      last = await measureLength({ gpu, config, model, row, adapter, features, grid, tokens, name, ceilings });
+      last = await measureLength({ ...setting, adapter, features, grid, tokens, name });
     }
   } finally {
     adapter.free();
@@ -58,28 +41,21 @@ export async function measureTraining({ gpu, config, model, ceilings, options, r
   }
 }
 
-interface Length {
-  gpu: Gpu;
-  config: Qwen3VLConfig;
-  model: Qwen3VL;
-  row: (row: BenchRow) => void;
+interface Length extends Setting {
   adapter: GpuAdapter;
   features: ImageFeatures;
   grid: Grid;
   tokens: number;
   name: string;
-  ceilings: Ceilings;
 }
 
 /** How long each kernel's dispatches of a step take, one kernel after the other; what they compute does not matter. */
-async function measureKernels(o: Pick<Length, "gpu" | "row" | "name"> & { ceilings: Ceilings; program: Program }) {
-  const { gpu, ceilings, row, program, name } = o;
+async function measureKernels({ gpu, ceilings, row, name }: Length, program: Program): Promise<void> {
   for (const [label, { dispatches, work }] of program.byKernel) {
     const cost = { bytes: 0, flops: work };
     const { milliseconds, share } = await timeProgram(gpu, program.only(label), cost, ceilings);
-    const part = "lora step kernels";
     row({
-      part,
+      part: "lora step kernels",
       name: `${name}, ${dispatches} × ${label}`,
       value: milliseconds,
       unit: "ms",
@@ -90,7 +66,7 @@ async function measureKernels(o: Pick<Length, "gpu" | "row" | "name"> & { ceilin
 }
 
 async function measureLength(o: Length): Promise<number> {
-  const { gpu, config, model, row, adapter, features, grid, tokens, name, ceilings } = o;
+  const { gpu, config, model, row, adapter, features, grid, tokens, name } = o;
   const ids = Array.from({ length: tokens }, (_, i) => {
     if (i === 0) return config.visionStartTokenId;
     if (i <= features.tokens) return config.imageTokenId;
@@ -120,7 +96,7 @@ async function measureLength(o: Length): Promise<number> {
     row({ part: "lora step", name, value, unit: "ms" });
     // On software one length must do: it takes longer than it tells.
     if (!gpu.isSoftware || tokens === LENGTHS[0]) {
-      const inspect = (program: Program) => measureKernels({ gpu, ceilings, row, program, name });
+      const inspect = (program: Program) => measureKernels(o, program);
       await training.accumulate([example], { weight: 0, seed: 0, inspect });
     }
     const cache = gpu.ledger.byOwner()["KV cache"] ?? 0;

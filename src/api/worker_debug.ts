@@ -1,6 +1,7 @@
 import { type Engine, importModel, planImport, promptChunks } from "../engine/index.ts";
 import { HttpFileSet } from "../formats/index.ts";
 import type { DeviceOptions, Gpu, Slice } from "../gpu/index.ts";
+import { GREEDY } from "../kernels/index.ts";
 import {
   expandPrompt,
   LOGIT_ROWS,
@@ -151,13 +152,7 @@ export class DebugSide {
     }));
     await session.generate({ ids: expanded.ids, images }, generated, {
       settings: {
-        temperature: 0,
-        topK: 0,
-        topP: 1,
-        minP: 0,
-        repetitionPenalty: 1,
-        presencePenalty: 0,
-        seed: 0,
+        ...GREEDY,
         limit: config.text.vocabSize,
         ends: [],
       },

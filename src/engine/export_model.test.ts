@@ -177,6 +177,13 @@ test.each<[string, (index: Index) => void, RegExp]>([
     /norm: expected \[1, 96\].*found none/,
   ],
   [
+    "a name of 200 lists in each other",
+    (index) => {
+      index.slots[0]!.name = JSON.parse("[".repeat(200) + "]".repeat(200)) as string;
+    },
+    /nested more than 100 levels deep\. Export the model again/,
+  ],
+  [
     "nothing",
     (index) => {
       for (const key of Object.keys(index)) delete index[key];

@@ -4,6 +4,7 @@ import type { FileSet } from "./file_set.ts";
 import { samplePrint, sha256Hex } from "./fingerprint.ts";
 import { openGguf } from "./gguf/open.ts";
 import { type GgufChoice, ggufPaths } from "./gguf/pick.ts";
+import { parseJson } from "./json.ts";
 import { readQuantized } from "./quantized/quantized.ts";
 import type { QuantizedWeight } from "./quantized/raw_tensors.ts";
 import { readSafetensorsHeader } from "./safetensors.ts";
@@ -104,28 +105,7 @@ async function readJson(files: FileSet, path: string, signal?: AbortSignal): Pro
       `${files.describe()}: expected a folder with config.json and model.safetensors, found no ${path}. Choose the folder of a Hugging Face checkpoint.`,
     );
   }
-  const text = await files.text(path, signal);
-  if (isTooDeep(text)) throw bad(`${path} is nested more than ${MAX_DEPTH} levels deep. Download it again.`);
-  try {
-    return JSON.parse(text) as unknown;
-  } catch (cause) {
-    throw new TabTuneError("BadCheckpoint", `${path} is not valid JSON. Download it again.`, { cause });
-  }
-}
-
-/** Levels of a small file: what walks through it, writing it among others, calls itself that often. */
-const MAX_DEPTH = 100;
-
-function isTooDeep(json: string): boolean {
-  let depth = 0;
-  for (let i = 0; i < json.length && depth <= MAX_DEPTH; i++) {
-    const c = json[i];
-    if (c === '"') {
-      for (i++; i < json.length && json[i] !== '"'; i++) if (json[i] === "\\") i++;
-    } else if (c === "[" || c === "{") depth++;
-    else if (c === "]" || c === "}") depth--;
-  }
-  return depth > MAX_DEPTH;
+  return parseJson(await files.text(path, signal), path);
 }
 
 interface WeightFiles {

@@ -1,6 +1,7 @@
 import { TabTuneError } from "../errors.ts";
 import type { FileSet } from "./file_set.ts";
 import { sha256Hex } from "./fingerprint.ts";
+import { parseJson } from "./json.ts";
 import { MANIFEST_VERSION, type ModelManifest, type ShardChunk } from "./manifest.ts";
 import { GROUPED_SCHEMES, rowLayout, type SlotScheme, type WeightSlot } from "./weight_slot.ts";
 
@@ -67,13 +68,7 @@ export async function packIndex(manifest: ModelManifest): Promise<{ index: Packe
 
 /** Reads and checks tabtune.json. Throws `BadCheckpoint` for anything that does not fit together. */
 export async function readPackedIndex(files: FileSet, signal?: AbortSignal): Promise<PackedIndex> {
-  let found: unknown;
-  try {
-    found = JSON.parse(await files.text(PACKED_INDEX, signal));
-  } catch (cause) {
-    if (cause instanceof TabTuneError) throw cause;
-    throw bad("it is not valid JSON", cause);
-  }
+  const found = parseJson(await files.text(PACKED_INDEX, signal), PACKED_INDEX, REMEDY);
   const index = (found ?? {}) as Partial<PackedIndex>;
   if (index.format !== FORMAT) throw bad(`expected the format "${FORMAT}", found ${JSON.stringify(index.format)}`);
   if (index.version !== MANIFEST_VERSION) {
@@ -169,6 +164,8 @@ function checkChunks(slots: WeightSlot[], shards: PackedIndex["shards"]): void {
   if (missing) throw bad(`${missing.name}: not all of its ${missing.rows} rows are in the shards`);
 }
 
-function bad(what: string, cause?: unknown): TabTuneError {
-  return new TabTuneError("BadCheckpoint", `${PACKED_INDEX}: ${what}. Export the model again.`, { cause });
+const REMEDY = "Export the model again.";
+
+function bad(what: string): TabTuneError {
+  return new TabTuneError("BadCheckpoint", `${PACKED_INDEX}: ${what}. ${REMEDY}`);
 }

@@ -180,7 +180,7 @@ export class Program {
 
   /**
    * Records and runs a list that is used once: the GPU works on one piece while the next is recorded. Otherwise as `run`.
-   * @param pieces records another piece each time it is asked for the next
+   * @param pieces records another piece each time it is asked for the next, and the last one when it ends
    */
   async stream(pieces: Iterable<void>, signal?: AbortSignal): Promise<void> {
     const flight = new Flight(this.gpu.governor);
@@ -189,6 +189,8 @@ export class Program {
       this.seal();
       at = await this.#submit(at, flight, signal);
     }
+    this.seal();
+    await this.#submit(at, flight, signal);
     await flight.landed();
     throwIfCancelled(signal);
   }

@@ -1,5 +1,6 @@
 import backwardShader from "../../shaders/attention_backward.wgsl?raw";
 import deltaShader from "../../shaders/attention_backward_delta.wgsl?raw";
+import dotTile from "../../shaders/lib/dot_tile.wgsl?raw";
 import { f32, type Program } from "../gpu/index.ts";
 import { compose, fold, type Slice } from "./source.ts";
 
@@ -51,7 +52,7 @@ export function attentionBackward(program: Program, a: AttentionBackwardOptions)
     const vecs = a.d / 4;
     const columns = Math.ceil(a.d / 32);
     const constants = { CV: columns, ACC: 4 * columns, BY_KEY: byKey, VALUE: isValue };
-    const code = compose(constants, backwardShader);
+    const code = compose(constants, dotTile, backwardShader);
     const kernel = program.gpu.kernel(`attention_backward ${isValue ? "dv" : byKey ? "dk" : "dq"}`, code, "rrrrrrw");
     const queries = [a.heads * vecs, vecs];
     const keys = [vecs, a.capacity * vecs];

@@ -18,7 +18,14 @@ export { tuneMatmul } from "./matmul_tune.ts";
 export type { Matrix, MatrixBlock } from "./matrix.ts";
 export { rmsNorm, rmsNormBackward } from "./rms_norm.ts";
 export { type CacheType, rope, ropeBackward } from "./rope.ts";
-export { packSampleSettings, type SampleSettings, type SampleState, sample, sampleScratchBytes } from "./sample.ts";
+export {
+  GREEDY,
+  packSampleSettings,
+  type SampleSettings,
+  type SampleState,
+  sample,
+  sampleScratchBytes,
+} from "./sample.ts";
 export { scatter } from "./scatter.ts";
 export { swiglu, swigluBackward } from "./swiglu.ts";
 export { type Ceilings, measureCeilings, timeProgram } from "./timing.ts";

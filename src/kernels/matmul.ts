@@ -14,6 +14,7 @@ export interface MatmulPair {
   rows: number;
   r: number;
   scale: number;
+  /** Where its A begins among the stacked rows, which is also its first column of u. */
   aRow: number;
   b: number;
 }
@@ -75,7 +76,8 @@ export function vecChoice(weight: Matrix | FloatMatrix, glu = false): string {
 function vecShape(gpu: Gpu, o: MatmulOptions): VecShape & { threads: number } {
   const { weight } = o;
   const chosen = gpu.choices.get(vecChoice(weight, o.glu));
-  const shape = VEC_SHAPES[chosen ?? 0]!;
+  // A run that an earlier version began may name a shape that is no longer among them.
+  const shape = VEC_SHAPES[chosen ?? 0] ?? VEC_SHAPES[0]!;
   // A workgroup of W threads keeps (rows + 1) · (W + 24) words in its 16 KiB.
   const most = Math.min(256, Math.floor((4096 / (shape.rows + 1) - 24) / 32) * 32);
   const units = Math.ceil(weight.cols / 16);

@@ -39,6 +39,17 @@ export interface SampleSettings {
   ends: number[];
 }
 
+/** The most probable id each time. */
+export const GREEDY: Omit<SampleSettings, "limit" | "ends"> = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  seed: 0,
+};
+
 /** The uniform words of `Settings` in sample.wgsl. */
 export function packSampleSettings(s: SampleSettings): Uint32Array<ArrayBuffer> {
   const words = new Uint32Array(17);

@@ -324,6 +324,12 @@ test.each<[string, WrittenTensor[], unknown, RegExp]>([
     /pack-quantized.*marlin-24/,
   ],
   ["AWQ for gemv", writeAwq(q32).tensors, { quantization_config: { version: "gemv" } }, /gemv/],
+  [
+    "AWQ of a version that is no text",
+    writeAwq(q32).tensors,
+    { quantization_config: { version: 5 } },
+    /expected AutoAWQ/,
+  ],
   ["GPTQ for marlin", writeGptq(q32).tensors, gptq({ checkpoint_format: "marlin" }), /marlin/],
   ["MLX in 3 bits", writeMlx(dense(16, 64), 4).tensors, { quantization: { bits: 3, group_size: 64 } }, /3 bits/],
   ["FP8 without factors", without(writeFp8(dense(16, 64)), "m.weight_scale_inv"), {}, /weight_scale_inv/],

@@ -1,7 +1,8 @@
 import { TabTuneError } from "../../errors.ts";
 import type { Gpu, Slice } from "../../gpu/index.ts";
+import type { MatmulPair } from "../../kernels/index.ts";
 import type { Qwen3VLConfig } from "./config.ts";
-import { type LoraPair, type LoraPairs, type LoraScratch, loraPartialBytes } from "./linear.ts";
+import { type LoraPairs, type LoraScratch, loraPartialBytes } from "./linear.ts";
 import { type LoraModule, loraModules } from "./lora_modules.ts";
 import type { LoraTensor } from "./trainable.ts";
 import type { GpuWeights } from "./weights.ts";
@@ -19,7 +20,7 @@ interface Site {
   slot: string;
   cols: number;
   r: number;
-  pairs: LoraPair[];
+  pairs: MatmulPair[];
   /** Elements of the buffer. */
   count: number;
 }

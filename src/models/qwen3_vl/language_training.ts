@@ -162,7 +162,6 @@ export class LanguageTraining {
       yield;
     }
     this.#loss(program, batch, options.backward);
-    yield;
   }
 
   /** Records the backward pass after `forward` with `backward`, block by block: gradients of the pairs, and of the pictures that want theirs. */

@@ -13,12 +13,9 @@ import {
   swiglu,
 } from "../../kernels/index.ts";
 
-/** `aRow` is where its A begins among the stacked rows, and its first column of x Aᵀ. */
-export type LoraPair = MatmulPair;
-
 /** The pairs of one matrix. Their A lie stacked at the start of the buffers, [r, cols] in all, so that x is read once for all of them. */
 export interface LoraPairs {
-  pairs: readonly LoraPair[];
+  pairs: readonly MatmulPair[];
   /** Sum of the ranks. */
   r: number;
   /** A of all pairs, then each B, f32. */
@@ -266,7 +263,7 @@ export class Linear {
 }
 
 /** Bytes of `partial` that the pairs of one matrix need for up to m rows. */
-export function loraPartialBytes(weight: { cols: number }, r: number, pairs: readonly LoraPair[], m: number): number {
+export function loraPartialBytes(weight: { cols: number }, r: number, pairs: readonly MatmulPair[], m: number): number {
   const sizes = [gemmScratchBytes(m, r, weight.cols), ...pairs.map((p) => gemmScratchBytes(m, p.r, p.rows))];
   return Math.max(...sizes);
 }

@@ -214,9 +214,7 @@ export class LoraTraining implements TrainableModel {
     yield* this.#language.forward(program, batch, { backward, dropout });
     if (!backward) return;
     yield* this.#language.backward(program, batch, dropout);
-    if (!tower) return;
-    this.#vision!.backward(program, tower, dropout);
-    yield;
+    if (tower) this.#vision!.backward(program, tower, dropout);
   }
 
   /** Pictures that come as pixels, because the tower trains. */

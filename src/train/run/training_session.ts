@@ -1,6 +1,7 @@
 import type { Engine } from "../../engine/index.ts";
 import { throwIfCancelled } from "../../errors.ts";
 import type { Gpu } from "../../gpu/index.ts";
+import { GREEDY } from "../../kernels/index.ts";
 import { GpuAdapter, LoraTraining, loraModules, prepareImage, type TrainImage } from "../../models/index.ts";
 import { decodeImage } from "../../processor/index.ts";
 import type { EvaluationRecord, TrainSettings } from "../../training_records.ts";
@@ -275,7 +276,7 @@ export class TrainingSession {
     const generated: number[] = [];
     await engine.session.generate({ ...prompt, images }, generated, {
       settings: {
-        ...{ temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, presencePenalty: 0, seed: 0 },
+        ...GREEDY,
         limit: Math.min(engine.chat.tokenizer.size, engine.config.text.vocabSize),
         ends: engine.chat.ends,
       },
