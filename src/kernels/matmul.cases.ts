@@ -169,6 +169,8 @@ const shapes: Shape[] = [
   // Every shape that a device may choose; 21 rows leave a part of a workgroup without any.
   ...VEC_SHAPES.map((_, choice): Shape => ({ scheme: "q4a32", m: 1, n: 21, k: 9728, norm: true, choice })),
   ...VEC_SHAPES.map((_, choice): Shape => ({ scheme: "bf16", m: 2, n: 26, k: 1036, glu: true, choice })),
+  // A shape that an earlier version offered.
+  { scheme: "q4a32", m: 1, n: 21, k: 64, choice: 11 },
   ...PUBLISHED_SCHEMES.map((scheme): Shape => ({ scheme, m: 2, n: 21, k: 228, norm: true })),
   // Many rows: prefill and vision.
   { scheme: "q4a32", m: 65, n: 130, k: 256 },
