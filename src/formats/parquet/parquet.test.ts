@@ -1,6 +1,9 @@
 import { readFileSync } from "node:fs";
+import type { SchemaTree } from "hyparquet";
 import { parquetWriteBuffer } from "hyparquet-writer";
 import { expect, test } from "vitest";
+import { readFooter } from "./footer.ts";
+import { checkValues } from "./pages.ts";
 import { parquetRows } from "./rows.ts";
 import { walkDeltas, walkRuns } from "./runs.ts";
 import { unpackSnappy } from "./snappy.ts";
@@ -138,4 +141,29 @@ test("a footer that says more rows, or fewer, than its pages hold", async () => 
   // The second row group of 15 rows is the last thing that says 30 (15 as a zigzag number) in field 3.
   const file = bytes("mixed_v1_zstd.parquet");
   await expect(all(patched(file, [0x16, 30], [0x16, 28]))).rejects.toThrow(/t\.parquet: .*15 rows where 14 were said/);
+});
+
+test("columns that lie over each other", async () => {
+  const columnData = ["a", "b"].map((name) => ({ name, data: [1, 2], type: "INT32" as const }));
+  const file = new Uint8Array(parquetWriteBuffer({ columnData, codec: "UNCOMPRESSED" }));
+  const [first, second] = (await readFooter(new Blob([file]))).groups[0]!.columns;
+  expect(await all(file)).toEqual([
+    { a: 1, b: 1 },
+    { a: 2, b: 2 },
+  ]);
+  // Field 9 of a column, behind field 7: where its pages begin, as a zigzag number of one byte.
+  const moved = patched(file, [0x26, 2 * second!.start], [0x26, 2 * first!.start]);
+  await expect(all(moved)).rejects.toThrow(/two of its columns share the bytes at 4/);
+});
+
+test("an index behind the end of the dictionary", () => {
+  // Numbers of 2 bits: three times 2, or three times 3.
+  const check = (index: number, size: number | undefined) => {
+    const page = { encoding: "RLE_DICTIONARY", kind: "data" as const };
+    const column: SchemaTree = { element: { name: "a", type: "BYTE_ARRAY" }, children: [], count: 1, path: ["a"] };
+    checkValues(Uint8Array.of(2, 6, index), 0, page, 3, column, size, { bytes: 1000 });
+  };
+  expect(() => check(2, 3)).not.toThrow();
+  expect(() => check(3, 3)).toThrow(/entry 3 of a dictionary of 3/);
+  expect(() => check(0, undefined)).toThrow(/not there/);
 });
