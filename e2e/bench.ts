@@ -1,4 +1,4 @@
-// npm run bench -- [--preset qwen3-vl-4b] [--only part,…] [--json FILE] [--compare FILE] [--cap SECONDS] [--chrome-args "..."]:
+// npm run bench -- [--preset qwen3-vl-4b] [--only part,…] [--json FILE] [--compare FILE] [--cap SECONDS] [--without feature,…] [--chrome-args "..."]:
 // speed of a preset with random weights in headless Chromium, beside the ceilings of the same run. Prints a table.
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -19,6 +19,7 @@ const { values } = parseArgs({
     compare: { type: "string" },
     /** Seconds: a single measurement that would take longer is left out. */
     cap: { type: "string", default: "15" },
+    without: { type: "string" },
     "chrome-args": { type: "string" },
   },
 });
@@ -30,7 +31,11 @@ if (!PRESETS.includes(values.preset) || !(Number(values.cap) > 0)) {
 }
 const started = performance.now();
 const say = (line: string) => console.error(`[${((performance.now() - started) / 1000).toFixed(1)} s] ${line}`);
-const app = await openApp({ engineOnly: true, chromeArgs: values["chrome-args"] });
+const app = await openApp({
+  engineOnly: true,
+  chromeArgs: values["chrome-args"],
+  ...(values.without ? { without: values.without.split(",") } : {}),
+});
 try {
   const gpu = await capabilities(app.page);
   if (!gpu.ok) throw new Error(`no GPU: ${gpu.found}`);

@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import { type BrowserContext, chromium, type Page } from "playwright-core";
 import { findBrowser } from "../scripts/find_browser.mjs";
 import { serve } from "../scripts/serve.mjs";
+import type { DebugApi } from "../src/api/debug_protocol.ts";
 import type { Capabilities, callback, EngineClient } from "../src/api/index.ts";
 
 declare global {
@@ -35,6 +36,10 @@ export interface AppOptions {
   serviceWorker?: boolean;
   /** The page finds no demo model, so it loads none by itself: for tests and tools that drive the engine. */
   engineOnly?: boolean;
+  /** The engine's device does without these WebGPU features. */
+  without?: string[];
+  /** The engine's device has the specification's default limits. */
+  defaultLimits?: boolean;
   viewport?: { width: number; height: number };
   colorScheme?: "light" | "dark";
   /** Called with the path of each request that reaches the server. */
@@ -110,6 +115,13 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
     if (options.engineOnly) await context.route("**/models/demo/**", (route) => route.fulfill({ status: 404 }));
     await options.prepare?.(context);
     const page = await openTab(context.pages()[0]);
+    const { without = [], defaultLimits = false } = options;
+    if (without.length > 0 || defaultLimits) {
+      await page.evaluate(async (options) => await (tabtune.engine as unknown as DebugApi).debugDevice(options), {
+        without,
+        defaultLimits,
+      });
+    }
     return { page, context, url, origin: server.url, requests, errors, openTab, stopServer: server.close, close };
   } catch (error) {
     await close();
@@ -124,6 +136,12 @@ export async function waitForApp(page: Page, errors: string[] = []): Promise<voi
   } catch (cause) {
     throw new Error(`the page did not come up at ${page.url()}: ${String(cause)}\n${errors.join("\n")}`, { cause });
   }
+}
+
+/** True when the engine runs products on matrix units, which round to f16: other tolerances hold then. */
+export async function hasMatrixUnits(page: Page): Promise<boolean> {
+  const found = await capabilities(page);
+  return found.ok && found.features.includes("chromium-experimental-subgroup-matrix");
 }
 
 /** What the page's worker says about the GPU. */

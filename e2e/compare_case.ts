@@ -2,7 +2,9 @@ import type { DebugForward } from "../src/api/debug_protocol.ts";
 import { largestDifference, type Reference, relativeL2, same } from "./reference.ts";
 
 /** Pixel values in normalised units, absolute; the rest relative L2. Issue "Chat", section "How it is proved". */
-const TOLERANCE = { pixelValues: 1e-3, vision: 1e-4, hidden: 1e-4, logits: 1e-4 };
+const F32 = { pixelValues: 1e-3, vision: 1e-4, hidden: 1e-4, logits: 1e-4 };
+/** Where products are rounded to f16. Issue "Speed", the same section. */
+const MATRIX_UNITS = { pixelValues: 1e-3, vision: 5e-3, hidden: 5e-3, logits: 5e-3 };
 
 /** The part of a reference that forward passes are compared with. */
 export type Compared = Pick<Reference, "cases" | "array">;
@@ -27,7 +29,14 @@ export interface CaseReport {
 }
 
 /** Compares one forward pass and its greedy continuation with the reference. */
-export function compareCase(reference: Compared, name: string, got: DebugForward, greedy: number[]): CaseReport {
+export function compareCase(
+  reference: Compared,
+  name: string,
+  got: DebugForward,
+  greedy: number[],
+  onMatrixUnits = false,
+): CaseReport {
+  const most = onMatrixUnits ? MATRIX_UNITS : F32;
   const wanted = reference.cases[name]!;
   const tokens = wanted.input_ids.length;
   /** Relative error against an array of which the reference may have kept the last rows only. */
@@ -60,11 +69,11 @@ export function compareCase(reference: Compared, name: string, got: DebugForward
   const exact = [report.inputIds, report.grid, report.positionIds, report.ropeDelta, report.greedy];
   report.pass =
     exact.every((ok) => ok !== false) &&
-    (report.pixelValues ?? 0) <= TOLERANCE.pixelValues &&
-    (report.visionHidden ?? 0) <= TOLERANCE.vision &&
-    (report.visionMerged ?? 0) <= TOLERANCE.vision &&
-    (report.hidden ?? 0) <= TOLERANCE.hidden &&
-    report.logits <= TOLERANCE.logits;
+    (report.pixelValues ?? 0) <= most.pixelValues &&
+    (report.visionHidden ?? 0) <= most.vision &&
+    (report.visionMerged ?? 0) <= most.vision &&
+    (report.hidden ?? 0) <= most.hidden &&
+    report.logits <= most.logits;
   return report;
 }
 

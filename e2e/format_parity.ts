@@ -10,7 +10,7 @@ import { weightSlots } from "../src/models/index.ts";
 import { parseConfig } from "../src/models/qwen3_vl/config.ts";
 import { openApp } from "./browser.ts";
 import { FORMATS, type FormatWriter } from "./format_writers.ts";
-import { debugRequest } from "./parity_cases.ts";
+import { type DeviceArgs, debugRequest } from "./parity_cases.ts";
 import { openArrays, openReference, relativeL2 } from "./reference.ts";
 import { ReferenceModel, type ReferenceWeights } from "./reference_model.ts";
 
@@ -81,14 +81,13 @@ function canonical(name: string): string {
 export async function runFormatParity(
   folder: string,
   format: string,
-  options: { only?: string[]; chromeArgs?: string; onReport?: (report: FormatReport) => void } = {},
+  { only, onReport, ...device }: DeviceArgs & { only?: string[]; onReport?: (report: FormatReport) => void } = {},
 ): Promise<FormatReport[]> {
   const reference = openReference(resolve(folder));
-  const names =
-    options.only ?? Object.keys(reference.cases).filter((name) => reference.cases[name]!.frames === undefined);
+  const names = only ?? Object.keys(reference.cases).filter((name) => reference.cases[name]!.frames === undefined);
   const converted = await convertReference(folder, format);
   const folders = { "/reference/": reference.folder, "/converted/": converted.folder };
-  const app = await openApp({ engineOnly: true, chromeArgs: options.chromeArgs, folders });
+  const app = await openApp({ engineOnly: true, ...device, folders });
   try {
     await app.page.evaluate(
       async (place) => await (tabtune.engine as unknown as DebugApi).debugLoad({ ...place, kv: "f32" }),
@@ -109,7 +108,7 @@ export async function runFormatParity(
       const error = relativeL2(forward.logits, logits.subarray(logits.length - forward.logits.length));
       const { kept, rounded } = converted;
       const report = { format, case: name, pass: error < TOLERANCE, logits: error, kept, rounded };
-      options.onReport?.(report);
+      onReport?.(report);
       reports.push(report);
     }
     return reports;

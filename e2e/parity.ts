@@ -1,6 +1,7 @@
-// npm run parity -- DIR [--train] [--format X] [--only case,...] [--chrome-args "..."]: compares the app with reference numbers, one
-// JSON line per case, or with --train one line for the training run. With --format the checkpoint is converted first, and the logits are
-// compared with those of the float64 model on the converted weights.
+// npm run parity -- DIR [--train] [--format X] [--only case,...] [--without feature,...] [--default-limits] [--chrome-args "..."]:
+// compares the app with reference numbers, one JSON line per case, or with --train one line for the training run. With --format the
+// checkpoint is converted first, and the logits are compared with those of the float64 model on the converted weights. --without
+// (subgroups, shader-f16, …) and --default-limits run it on a device that has less than this one.
 import { parseArgs } from "node:util";
 import { runFormatParity } from "./format_parity.ts";
 import { FORMATS } from "./format_writers.ts";
@@ -14,23 +15,31 @@ const { values, positionals } = parseArgs({
     "chrome-args": { type: "string" },
     train: { type: "boolean" },
     format: { type: "string" },
+    without: { type: "string" },
+    "default-limits": { type: "boolean" },
   },
 });
 const folder = positionals[0];
 if (!folder || (values.format !== undefined && !(values.format in FORMATS))) {
-  console.error('usage: npm run parity -- DIR [--train] [--format X] [--only case,...] [--chrome-args "..."]');
+  console.error(
+    'usage: npm run parity -- DIR [--train] [--format X] [--only case,...] [--without feature,...] [--default-limits] [--chrome-args "..."]',
+  );
   console.error(`formats: ${Object.keys(FORMATS).join(", ")}`);
   process.exit(2);
 }
-const chrome = values["chrome-args"] ? { chromeArgs: values["chrome-args"] } : {};
+const device = {
+  ...(values["chrome-args"] ? { chromeArgs: values["chrome-args"] } : {}),
+  ...(values.without ? { without: values.without.split(",") } : {}),
+  ...(values["default-limits"] ? { defaultLimits: true } : {}),
+};
 if (values.train) {
-  const report = await runTrainParity(folder, chrome);
+  const report = await runTrainParity(folder, device);
   console.log(JSON.stringify(report));
   process.exit(report.pass ? 0 : 1);
 }
 const options = {
   ...(values.only ? { only: values.only.split(",") } : {}),
-  ...chrome,
+  ...device,
   onReport: (report: unknown) => console.log(JSON.stringify(report)),
 };
 const reports =

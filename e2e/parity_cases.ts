@@ -1,9 +1,12 @@
 import { resolve } from "node:path";
 import type { DebugApi, DebugForward, DebugRequest } from "../src/api/debug_protocol.ts";
 import type { Message } from "../src/api/index.ts";
-import { type App, openApp } from "./browser.ts";
+import { type App, type AppOptions, hasMatrixUnits, openApp } from "./browser.ts";
 import { type CaseReport, compareCase } from "./compare_case.ts";
 import { openReference, type ReferenceCase } from "./reference.ts";
+
+/** On which device a comparison runs. */
+export type DeviceArgs = Pick<AppOptions, "chromeArgs" | "without" | "defaultLimits">;
 
 /** The case's messages in the engine's own form; pictures are taken in order. */
 export function debugRequest(wanted: ReferenceCase, base: string): DebugRequest {
@@ -40,27 +43,24 @@ async function runCase(app: App, request: DebugRequest): Promise<{ forward: Debu
  */
 export async function runParity(
   folder: string,
-  {
-    only,
-    chromeArgs,
-    onReport,
-  }: { only?: string[]; chromeArgs?: string; onReport?: (report: CaseReport) => void } = {},
+  { only, onReport, ...device }: { only?: string[]; onReport?: (report: CaseReport) => void } & DeviceArgs = {},
 ): Promise<CaseReport[]> {
   const reference = openReference(resolve(folder));
   const names = only ?? Object.keys(reference.cases);
   const unknown = names.filter((name) => !(name in reference.cases));
   if (unknown.length)
     throw new Error(`no case named ${unknown.join(", ")}; there are ${Object.keys(reference.cases).join(", ")}`);
-  const app = await openApp({ engineOnly: true, chromeArgs, folders: { "/reference/": reference.folder } });
+  const app = await openApp({ engineOnly: true, ...device, folders: { "/reference/": reference.folder } });
   try {
     const base = `${app.origin}/reference/`;
     await app.page.evaluate(async (base) => {
       await (tabtune.engine as unknown as DebugApi).debugLoad({ base: `${base}checkpoint/`, kv: "f32" });
     }, base);
+    const onMatrixUnits = await hasMatrixUnits(app.page);
     const reports: CaseReport[] = [];
     for (const name of names) {
       const { forward, greedy } = await runCase(app, debugRequest(reference.cases[name]!, base));
-      const report = compareCase(reference, name, forward, greedy);
+      const report = compareCase(reference, name, forward, greedy, onMatrixUnits);
       onReport?.(report);
       reports.push(report);
     }

@@ -3,6 +3,7 @@ import {
   attention,
   type Ceilings,
   canGlu,
+  canTile,
   decodeAttention,
   decodeScratchBytes,
   type Matrix,
@@ -175,6 +176,7 @@ export class KernelBench {
         const key = tileChoice(weight, m, backward);
         const tuned = choices.get(key);
         for (const [i, shape] of TILE_SHAPES.entries()) {
+          if (!canTile(this.#gpu, shape)) continue;
           choices.set(key, i);
           const label = `${name}${backward ? " backward" : ""}, ${m} rows, ${i} ${JSON.stringify(shape)}`;
           await this.#time("many-row shapes", label, cost, (program) => {

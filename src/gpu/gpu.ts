@@ -32,7 +32,17 @@ export interface DeviceOptions {
   gpu?: GPU;
 }
 
-const WANTED_FEATURES = ["subgroups", "timestamp-query", "shader-f16"] as const;
+/** What multiplies matrices in hardware: f16 operands [m, k] and [k, n], sums in f32, by `subgroup` threads together. */
+export interface MatrixUnits {
+  m: number;
+  n: number;
+  k: number;
+  subgroup: number;
+}
+
+const MATRIX_FEATURE = "chromium-experimental-subgroup-matrix";
+const MATRIX_NEEDS = ["shader-f16", "subgroups"];
+const WANTED_FEATURES = ["subgroups", "timestamp-query", "shader-f16", MATRIX_FEATURE] as const;
 const RAISED_LIMITS = [
   "maxBufferSize",
   "maxStorageBufferBindingSize",
@@ -41,6 +51,27 @@ const RAISED_LIMITS = [
   "maxComputeWorkgroupSizeX",
   "maxStorageBuffersPerShaderStage",
 ] as const;
+
+/** As browsers that try the proposal describe what their device multiplies. */
+interface MatrixConfig {
+  componentType: string;
+  resultComponentType: string;
+  M: number;
+  N: number;
+  K: number;
+}
+
+/** The largest units of f16 operands and f32 sums, on a device whose subgroups are of one size. */
+function matrixUnits(device: GPUDevice, info: GPUAdapterInfo): MatrixUnits | undefined {
+  const { subgroupMatrixConfigs } = info as GPUAdapterInfo & { subgroupMatrixConfigs?: Iterable<MatrixConfig> };
+  const { subgroupMinSize: least, subgroupMaxSize: subgroup } = info;
+  const isOffered = [MATRIX_FEATURE, ...MATRIX_NEEDS].every((name) => device.features.has(name));
+  if (!isOffered || !subgroupMatrixConfigs || !subgroup || least !== subgroup) return undefined;
+  const [best] = [...subgroupMatrixConfigs]
+    .filter((c) => c.componentType === "f16" && c.resultComponentType === "f32")
+    .sort((a, b) => b.M * b.N * b.K - a.M * a.N * a.K);
+  return best && { m: best.M, n: best.N, k: best.K, subgroup };
+}
 
 /**
  * One GPU device with what belongs to it: the memory ledger, the compile cache and the pace of submits.
@@ -52,7 +83,7 @@ export class Gpu {
   readonly ledger = new Ledger();
   readonly governor = new Governor();
   /** Faster variants that the device offers; the short self-test switches off the ones that compute wrongly here. */
-  readonly variants: { subgroups: boolean };
+  readonly variants: { subgroups: boolean; matrix: MatrixUnits | undefined };
   /** What was measured to be best on this device, by the name of the question; kernels have a default for each. */
   readonly choices = new Map<string, number>();
   /** Set once the device is gone. */
@@ -65,7 +96,7 @@ export class Gpu {
   private constructor(device: GPUDevice, info: GPUAdapterInfo) {
     this.device = device;
     this.info = info;
-    this.variants = { subgroups: device.features.has("subgroups") };
+    this.variants = { subgroups: device.features.has("subgroups"), matrix: matrixUnits(device, info) };
     device.addEventListener("uncapturederror", (event) => {
       this.firstError ??= event.error.message;
       console.error("GPU:", event.error.message);
@@ -96,11 +127,14 @@ export class Gpu {
   /** Opens the device with the largest limits that the adapter offers. Throws `NoWebGPU`. */
   static async open(options: DeviceOptions = {}): Promise<Gpu> {
     const adapter = await Gpu.adapter(options.gpu);
-    const features = WANTED_FEATURES.filter((f) => adapter.features.has(f) && !options.without?.includes(f));
+    const left = (name: string) => adapter.features.has(name) && !options.without?.includes(name);
+    // A device that opens with matrix units opens with subgroups too.
+    const features = WANTED_FEATURES.filter((f) => left(f) && (f !== MATRIX_FEATURE || MATRIX_NEEDS.every(left)));
     const requiredLimits: Record<string, number> = {};
     if (!options.defaultLimits) for (const name of RAISED_LIMITS) requiredLimits[name] = adapter.limits[name];
     try {
-      const device = await adapter.requestDevice({ requiredFeatures: features, requiredLimits });
+      const requiredFeatures = features as GPUFeatureName[];
+      const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
       return new Gpu(device, adapter.info);
     } catch (cause) {
       throw new TabTuneError("NoWebGPU", `The graphics adapter refused to open a device: ${String(cause)}`, { cause });

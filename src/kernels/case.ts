@@ -21,6 +21,10 @@ export interface KernelCase {
   shape: string;
   /** Largest relative L2 error ‖a−b‖/‖b‖ of any output. */
   tolerance: number;
+  /** The same on a device whose matrix units take the case. */
+  onMatrixUnits?: number;
+  /** Left out where there are none. */
+  needsMatrixUnits?: boolean;
   /** Least bytes moved and arithmetic of one run, for the share of the ceiling. */
   bytes: number;
   flops: number;

@@ -45,9 +45,20 @@ function relativeError(actual: ArrayLike<number>, expected: Float64Array): numbe
   return Math.sqrt(difference / (norm || 1));
 }
 
+/** Matrix units round operands to f16, in a case that may run on them. */
+function toleranceOf(gpu: Gpu, { tolerance, onMatrixUnits }: KernelCase): number {
+  return gpu.variants.matrix && onMatrixUnits ? onMatrixUnits : tolerance;
+}
+
 async function runCase(gpu: Gpu, c: KernelCase, ceilings: Ceilings | undefined): Promise<CaseResult> {
   const bench = new Bench(gpu);
-  const result: CaseResult = { kernel: c.kernel, shape: c.shape, error: 0, tolerance: c.tolerance, pass: false };
+  const result: CaseResult = {
+    kernel: c.kernel,
+    shape: c.shape,
+    error: 0,
+    tolerance: toleranceOf(gpu, c),
+    pass: false,
+  };
   let program: Program | undefined;
   try {
     const built = c.build(bench);
@@ -65,7 +76,7 @@ async function runCase(gpu: Gpu, c: KernelCase, ceilings: Ceilings | undefined):
             : new Float32Array(words);
       result.error = Math.max(result.error, relativeError(actual, expected));
     }
-    result.pass = result.error <= c.tolerance;
+    result.pass = result.error <= result.tolerance;
     if (ceilings) Object.assign(result, await timeProgram(gpu, program, c, ceilings));
   } catch (error) {
     result.error = Number.POSITIVE_INFINITY;
@@ -88,7 +99,7 @@ export async function runCases(
   const words = (options.filter ?? "").toLowerCase().split(/\s+/).filter(Boolean);
   const cases = allCases.filter((c) => {
     const name = `${c.kernel} ${c.shape}`.toLowerCase();
-    return words.every((word) => name.includes(word));
+    return words.every((word) => name.includes(word)) && (!c.needsMatrixUnits || gpu.variants.matrix);
   });
   const ceilings = options.timing ? await measureCeilings(gpu) : undefined;
   let passed = 0;
@@ -154,14 +165,19 @@ async function checkVariants(gpu: Gpu): Promise<{ notes: string[]; failures: Cas
     return failures;
   };
   const failures = await check();
-  if (failures.length === 0 || !gpu.variants.subgroups) return { notes: [], failures };
-  gpu.variants.subgroups = false;
   const names = [...new Set(failures.map((f) => f.kernel))].join(", ");
-  const left = await check();
-  return {
-    notes: left.length
-      ? []
-      : [`${names} computed wrongly here with subgroup operations; the portable version is used.`],
-    failures: left,
-  };
+  let left = failures;
+  if (left.length > 0 && gpu.variants.matrix) {
+    gpu.variants.matrix = undefined;
+    left = await check();
+    if (left.length === 0) return { notes: [note(names, "matrix units")], failures: [] };
+  }
+  if (left.length === 0 || !gpu.variants.subgroups) return { notes: [], failures: left };
+  gpu.variants.subgroups = false;
+  left = await check();
+  return { notes: left.length ? [] : [note(names, "subgroup operations")], failures: left };
+}
+
+function note(names: string, what: string): string {
+  return `${names} computed wrongly here with ${what}; the portable version is used.`;
 }

@@ -13,7 +13,7 @@ export { interpolate } from "./interpolate.ts";
 export { layerNorm, layerNormBackward } from "./layer_norm.ts";
 export { canGlu, type MatmulPair, MOST_PAIRS, matmul, VEC_SHAPES, vecChoice } from "./matmul.ts";
 export { matmulBackward } from "./matmul_backward.ts";
-export { TILE_SHAPES, tileChoice } from "./matmul_tile.ts";
+export { canTile, TILE_SHAPES, tileChoice } from "./matmul_tile.ts";
 export { tuneMatmul } from "./matmul_tune.ts";
 export type { Matrix, MatrixBlock } from "./matrix.ts";
 export { rmsNorm, rmsNormBackward } from "./rms_norm.ts";

@@ -2,6 +2,7 @@ import activation from "../../shaders/lib/activation.wgsl?raw";
 import inputScalar from "../../shaders/lib/input_scalar.wgsl?raw";
 import inputVec4 from "../../shaders/lib/input_vec4.wgsl?raw";
 import tileShader from "../../shaders/matmul_tile.wgsl?raw";
+import matrixShader from "../../shaders/matmul_tile_matrix.wgsl?raw";
 import type { Program } from "../gpu/index.ts";
 import type { FloatMatrix, Matrix, MatrixBlock } from "./matrix.ts";
 import { compose, type Gpu, type Slice, sliceFrom } from "./source.ts";
@@ -26,22 +27,44 @@ export interface TileOptions {
   ldx?: number;
 }
 
-/** One way of running a product with many rows: tiles of bm × bn outputs in steps of bk, by `split` teams of threads each. */
+/** One way of running a product with many rows: tiles of bm × bn outputs in steps of bk. */
 interface TileShape {
   bm: number;
   bn: number;
   bk: number;
-  split: number;
+  /** Teams of threads that share the steps. */
+  split?: number;
+  /** On matrix units instead: rows and columns of subgroups that share the tile. */
+  subgroups?: readonly [rows: number, columns: number];
 }
 
-/** What a device may choose from: each fits 256 threads and 16 KiB of workgroup memory. */
+/** What a device may choose from: each fits 256 threads and 16 KiB of workgroup memory, but for matrix units. */
 export const TILE_SHAPES: readonly TileShape[] = [
   { bm: 128, bn: 128, bk: 16, split: 1 },
   { bm: 128, bn: 64, bk: 16, split: 1 },
   { bm: 64, bn: 64, bk: 16, split: 1 },
   { bm: 64, bn: 64, bk: 16, split: 2 },
   { bm: 64, bn: 64, bk: 8, split: 4 },
+  { bm: 128, bn: 128, bk: 32, subgroups: [2, 4] },
+  { bm: 64, bn: 128, bk: 32, subgroups: [1, 4] },
+  { bm: 128, bn: 64, bk: 32, subgroups: [2, 2] },
+  { bm: 64, bn: 64, bk: 32, subgroups: [1, 2] },
+  { bm: 128, bn: 128, bk: 64, subgroups: [2, 4] },
 ];
+
+/** True where the device has what a shape runs on. */
+export function canTile(gpu: Gpu, { bm, bn, bk, subgroups }: TileShape): boolean {
+  if (!subgroups) return true;
+  const { matrix } = gpu.variants;
+  if (!matrix) return false;
+  const [rows, columns] = subgroups;
+  const isWhole = bm === rows * 4 * matrix.m && bn === columns * 2 * matrix.n && bk % matrix.k === 0;
+  // Rows of both operands in f16, each 16 bytes longer than it needs to be, and a fragment in f32 for each subgroup.
+  const memory =
+    2 * (bm * (bk + 8) + Math.max(bn * (bk + 8), bk * (bn + 8))) + 4 * rows * columns * matrix.m * matrix.n;
+  const { maxComputeInvocationsPerWorkgroup: threads, maxComputeWorkgroupStorageSize: storage } = gpu.limits;
+  return isWhole && rows * columns * matrix.subgroup <= threads && memory <= storage;
+}
 
 /** The name under which a device keeps its choice for a product of m rows, rounded to a power of two. */
 export function tileChoice(weight: Matrix | FloatMatrix, m: number, backward = false): string {
@@ -49,20 +72,38 @@ export function tileChoice(weight: Matrix | FloatMatrix, m: number, backward = f
   return `matmul_tile ${weight.scheme} ${weight.rows}×${weight.cols} ${rows}${backward ? " backward" : ""}`;
 }
 
-/** Workgroups from which on a large device stays busy with large tiles, and with small ones. */
+/** Workgroups from which on a large device stays busy with large tiles, and with small ones; on matrix units fewer will do. */
 const MANY_LARGE = 384;
 const MANY_SMALL = 512;
+const MANY_MATRIX = 192;
 
 /** The choice of the device, or the largest tile if there are many of them; with few small tiles, two teams share each. */
 function tileShape(gpu: Gpu, { weight, m, backward }: TileOptions): TileShape {
-  const [large, , small, shared] = TILE_SHAPES as [TileShape, TileShape, TileShape, TileShape];
-  const chosen = gpu.choices.get(tileChoice(weight, m, backward));
-  if (chosen !== undefined) return TILE_SHAPES[chosen]!;
+  const [large, , small, shared, , largeMatrix, smallMatrix] = TILE_SHAPES as TileShape[];
+  const chosen = TILE_SHAPES[gpu.choices.get(tileChoice(weight, m, backward)) ?? -1];
+  if (chosen && canTile(gpu, chosen)) return chosen;
   const columns = backward ? weight.cols : weight.rows;
   const tiles = ({ bm, bn }: TileShape) => Math.ceil(m / bm) * Math.ceil(columns / bn);
-  if (tiles(large) >= MANY_LARGE) return large;
-  return tiles(small) >= MANY_SMALL ? small : shared;
+  if (canTile(gpu, largeMatrix!)) return tiles(largeMatrix!) >= MANY_MATRIX ? largeMatrix! : smallMatrix!;
+  if (tiles(large!) >= MANY_LARGE) return large!;
+  return tiles(small!) >= MANY_SMALL ? small! : shared!;
 }
+
+/** A shader for matrix units, which round to f16; the portable one computes in f32 throughout. */
+function composeTiles(
+  { variants }: Gpu,
+  { subgroups, split = 1, ...o }: TileShape,
+  flags: Flags,
+  ...libraries: string[]
+) {
+  if (!subgroups) return compose({ ...flags, BM: o.bm, BN: o.bn, BK: o.bk, SPLIT: split }, ...libraries, tileShader);
+  const { m, n, k, subgroup } = variants.matrix!;
+  const units = { BK: o.bk, FM: m, FN: n, FK: k, SUBGROUP: subgroup, SG_ROWS: subgroups[0], SG_COLS: subgroups[1] };
+  const head = "enable f16;\nenable subgroups;\nenable chromium_experimental_subgroup_matrix;";
+  return `${head}\ndiagnostic(off, chromium.subgroup_matrix_uniformity);\n${compose({ ...flags, ...units }, ...libraries, matrixShader)}`;
+}
+
+type Flags = Record<string, number | boolean>;
 
 /** The function that a product applies to what it stores. */
 export function activate(kind: Activation = "none"): string {
@@ -80,18 +121,19 @@ export function matmulTiles(program: Program, o: TileOptions): void {
   const { gpu } = program;
   const { weight, m, backward = false } = o;
   const { constants, raw } = weightLibrary(weight.scheme);
-  const { bm, bn, bk, split } = tileShape(gpu, o);
-  const shape = { BM: bm, BN: bn, BK: bk, SPLIT: split };
+  const shape = tileShape(gpu, o);
   const ldx = o.ldx ?? (backward ? weight.rows : weight.cols);
   const ldy = backward ? weight.cols : weight.rows;
   for (const [index, block] of weight.blocks.entries()) {
     const { row0, rows } = block;
     // Backward, every block of rows adds its share.
     const accumulate = (o.accumulate ?? false) || (backward && index > 0);
-    const flags = { ...constants, ...shape, BIAS: o.bias !== undefined, ACCUMULATE: accumulate, BACKWARD: backward };
+    const flags = { ...constants, BIAS: o.bias !== undefined, ACCUMULATE: accumulate, BACKWARD: backward };
     const isAligned = !backward || (ldx % 4 === 0 && row0 % 4 === 0 && rows % 4 === 0 && o.x.offset % 16 === 0);
-    const code = compose(flags, raw, isAligned ? inputVec4 : inputScalar, activate(o.activation), tileShader);
-    const kernel = gpu.kernel(`matmul_tile ${weight.scheme}${backward ? " backward" : ""}`, code, "rrrrw");
+    const input = isAligned ? inputVec4 : inputScalar;
+    const code = composeTiles(gpu, shape, flags, raw, input, activate(o.activation));
+    const stem = shape.subgroups ? "matmul_tile_matrix" : "matmul_tile";
+    const kernel = gpu.kernel(`${stem} ${weight.scheme}${backward ? " backward" : ""}`, code, "rrrrw");
     const [n, k] = backward ? [weight.cols, rows] : [rows, weight.cols];
     const [xColumn, yColumn] = backward ? [row0, 0] : [0, row0];
     // A dispatch on a slow device is cut by rows of X, so that none runs long; offsets stay multiples of 256 bytes.
@@ -108,7 +150,7 @@ export function matmulTiles(program: Program, o: TileOptions): void {
           sliceFrom(o.x, row * ldx * 4),
           sliceFrom(o.y, row * ldy * 4),
         ],
-        grid: [Math.ceil(n / bn), Math.ceil(here / bm)],
+        grid: [Math.ceil(n / shape.bn), Math.ceil(here / shape.bm)],
         work: workPerRow * here,
       });
     }

@@ -1,7 +1,7 @@
 import { throwIfCancelled } from "../errors.ts";
 import { Program } from "../gpu/index.ts";
 import { canGlu, matmul, VEC_SHAPES, vecChoice } from "./matmul.ts";
-import { TILE_SHAPES, tileChoice } from "./matmul_tile.ts";
+import { canTile, TILE_SHAPES, tileChoice } from "./matmul_tile.ts";
 import type { Matrix } from "./matrix.ts";
 import type { Gpu, Slice } from "./source.ts";
 
@@ -17,8 +17,8 @@ export interface TuneQuestion {
 const TURNS = 4;
 /** A measurement goes on until it has taken this long; short, since there are many. */
 const LEAST_MILLISECONDS = 2;
-/** A choice computes wrongly when its result is further than this from the first one's (relative L2). */
-const TOLERANCE = 1e-4;
+/** A choice computes wrongly when its result is further than this from the first one's (relative L2); matrix units round to f16. */
+const TOLERANCE = { portable: 1e-4, matrix: 5e-3 };
 
 /**
  * Finds out which way of running matrix products is fastest on this device, for questions that have no answer yet, and leaves the
@@ -85,14 +85,18 @@ async function fastest(
     return await gpu.readFloats(y as Slice, sample);
   };
   try {
-    gpu.choices.delete(name);
+    gpu.choices.set(name, 0);
     const expected = await result();
     let best: number | undefined;
     let least = Number.POSITIVE_INFINITY;
     for (let choice = 0; choice < count; choice++) {
       throwIfCancelled(signal);
       gpu.choices.set(name, choice);
-      if (!(distance(await result(), expected) < TOLERANCE)) continue;
+      const shape = m === 1 ? undefined : TILE_SHAPES[choice]!;
+      // Where there are matrix units nothing else comes near them.
+      if (shape && (!canTile(gpu, shape) || (gpu.variants.matrix && !shape.subgroups))) continue;
+      const tolerance = shape?.subgroups ? TOLERANCE.matrix : TOLERANCE.portable;
+      if (!(distance(await result(), expected) < tolerance)) continue;
       const program = record(matrices.slice(0, TURNS));
       let repeats = 1;
       let time = await run(program, repeats);
