@@ -77,6 +77,15 @@ export interface EvaluationRecord {
   samples: { rowId: string; question: string; expected: string; found: string; right: boolean }[];
 }
 
+/** What adapters are compared by. */
+export type Scores = Pick<EvaluationRecord, "step" | "loss" | "relaxed">;
+
+/** True when the first is better: by answers, and where these are equally good by loss. */
+export function isBetter(a: Scores, b: Scores | undefined): boolean {
+  if (!b) return true;
+  return a.relaxed === b.relaxed ? a.loss < b.loss : a.relaxed > b.relaxed;
+}
+
 /** A run as the history keeps it. Settings, data and model by hash: equal ones give equal losses on the same device. */
 export interface RunRecord {
   id: string;
@@ -94,7 +103,7 @@ export interface RunRecord {
   steps: number;
   log: StepRecord[];
   evaluations: EvaluationRecord[];
-  /** The best adapter so far, and the steps it had learnt. */
+  /** The best adapter so far (or the last, where no step has beaten the base), and the steps it had learnt. */
   adapterId?: string;
   adapterStep?: number;
   /** The GPU, as the browser names it. */

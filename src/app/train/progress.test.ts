@@ -4,6 +4,7 @@ import {
   beforeAndAfter,
   differences,
   knownSpeed,
+  notBetter,
   secondsLeft,
   smooth,
   tokensPerSecond,
@@ -97,8 +98,20 @@ describe("comparing", () => {
     const evaluations = [evaluation(0), evaluation(5), evaluation(10)];
     expect(beforeAndAfter({ evaluations, adapterStep: 5 })).toMatchObject({ before: { step: 0 }, after: { step: 5 } });
     expect(beforeAndAfter({ evaluations })).toMatchObject({ after: { step: 10 } });
+    expect(beforeAndAfter({ evaluations, adapterStep: 7 })).toEqual({ before: evaluation(0) });
     expect(beforeAndAfter({ evaluations: [evaluation(0)] })).toEqual({ before: evaluation(0) });
     expect(beforeAndAfter({ evaluations: [] })).toEqual({});
+  });
+
+  it("says so where the adapter that is kept is not better than the base", () => {
+    const worse = { ...evaluation(5), loss: evaluation(0).loss + 1 };
+    const better = { ...evaluation(5), loss: evaluation(0).loss - 1 };
+    const evaluations = [evaluation(0), worse];
+    expect(notBetter({ evaluations, adapterStep: 5 })).toMatch(/^No step did better .* the last step, 5\. More rows/);
+    expect(notBetter({ evaluations, adapterStep: 7 })).toMatch(/^It ended before .* the last step, 7, .* not scored/);
+    expect(notBetter({ evaluations: [evaluation(0), better], adapterStep: 5 })).toBeUndefined();
+    expect(notBetter({ evaluations })).toBeUndefined();
+    expect(notBetter({ evaluations: [], adapterStep: 5 })).toBeUndefined();
   });
 
   it("names the settings that differ", () => {

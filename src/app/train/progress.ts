@@ -1,4 +1,6 @@
 import type { EvaluationRecord, RunRecord, StepRecord } from "../../api/index.ts";
+import { isBetter } from "../../training_records.ts";
+import { formatCount } from "../format.ts";
 
 /** What can be said about a run from its log alone. */
 
@@ -67,14 +69,27 @@ export function knownSpeed(runs: readonly RunRecord[], modelId: string): number 
   return undefined;
 }
 
-/** Scores before the first step, and of the adapter that was kept (or the latest). */
+/** Scores before the first step, and of the adapter that was kept (the latest while there is none). */
 export function beforeAndAfter(run: Pick<RunRecord, "evaluations" | "adapterStep">): {
   before?: EvaluationRecord;
   after?: EvaluationRecord;
 } {
   const before = run.evaluations.find(({ step }) => step === 0);
-  const best = run.evaluations.find(({ step }) => step === run.adapterStep) ?? run.evaluations.at(-1);
+  const best =
+    run.adapterStep === undefined
+      ? run.evaluations.at(-1)
+      : run.evaluations.find(({ step }) => step === run.adapterStep);
   return { ...(before ? { before } : {}), ...(best && best.step > 0 ? { after: best } : {}) };
+}
+
+/** What must be said of an adapter that is kept although no step has beaten the base model; undefined where one has. */
+export function notBetter(run: Pick<RunRecord, "evaluations" | "adapterStep">): string | undefined {
+  const { before, after } = beforeAndAfter(run);
+  if (run.adapterStep === undefined || !before || (after && isBetter(after, before))) return undefined;
+  const words = `the adapter is that of the last step, ${formatCount(run.adapterStep)}`;
+  return after
+    ? `No step did better on the held-back rows than the model without an adapter, so ${words}. More rows, more steps or another learning rate may help.`
+    : `It ended before an adapter did better on the held-back rows than the model without one, so ${words}, which was not scored.`;
 }
 
 /** Settings in which runs differ, by dotted path, in the order of the first run's settings. */

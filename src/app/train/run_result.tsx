@@ -6,7 +6,7 @@ import { Notice } from "../components/controls.tsx";
 import { engine } from "../engine_link.ts";
 import { formatCount, formatDuration } from "../format.ts";
 import { Scroll } from "./fields.tsx";
-import { beforeAndAfter } from "./progress.ts";
+import { beforeAndAfter, notBetter } from "./progress.ts";
 import { picturesOf, RowPicture } from "./row_picture.tsx";
 import { Verdict } from "./samples.tsx";
 import { formOf } from "./settings_form.ts";
@@ -16,6 +16,7 @@ import { datasets } from "./state.ts";
 /** What a run has brought: scores from and to, answers before and after, and what can be done with the adapter. */
 export function RunResult({ run, isNamed = true }: { run: RunRecord; isNamed?: boolean }) {
   const { before, after } = beforeAndAfter(run);
+  const warning = notBetter(run);
   const time = run.log.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
   const done = run.log.at(-1)?.step ?? 0;
   const words = {
@@ -38,6 +39,11 @@ export function RunResult({ run, isNamed = true }: { run: RunRecord; isNamed?: b
       {run.message && (
         <Notice kind={run.state === "failed" ? "error" : "info"}>
           <p>{run.message}</p>
+        </Notice>
+      )}
+      {warning && (
+        <Notice kind="info">
+          <p>{warning}</p>
         </Notice>
       )}
       {before && after && <Scores before={before} after={after} />}

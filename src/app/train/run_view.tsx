@@ -79,7 +79,7 @@ function Unfinished({ run }: { run: RunRecord }) {
       {asking && (
         <Sure
           title={`Delete ${run.name}?`}
-          text="Its log and checkpoints are deleted. The best adapter that it kept stays in the list of adapters."
+          text={`Its log and checkpoints are deleted.${run.adapterId ? " The best adapter that it kept stays in the list of adapters." : ""}`}
           onNo={() => setAsking(false)}
           onYes={() => void deleteRun(run.id, run.name)}
         />
@@ -203,7 +203,7 @@ function Ended({ run }: { run: LiveRun }) {
             <br />
             <span class="hint">
               {run.log.length > 0
-                ? "The log, the best adapter and the last checkpoint are kept."
+                ? `The log${stored?.adapterId ? ", the best adapter" : ""} and the last checkpoint are kept.`
                 : "Nothing was changed. Data and settings are as they were."}
             </span>
           </p>

@@ -65,6 +65,7 @@ function trainingOf(run: RunRecord): string[] {
       ["setting", "value"],
       [
         ["steps", last ? `${last.step} of ${run.steps}` : `0 of ${run.steps}`],
+        ["this adapter is of step", run.adapterStep ?? "–"],
         ["batch × accumulation", `${s.batchSize} × ${s.accumulation}`],
         ["learning rate", `${s.learningRate}, ${s.schedule}, warm-up ${s.warmup}`],
         ["optimizer", s.optimizer === "adamw8" ? "AdamW, 8-bit states" : "AdamW"],

@@ -31,6 +31,7 @@ const run: RunRecord = {
   dataset: { id: "d", name: "dots | <b>\n# x", hash: "abc123", trainRows: 180, heldBackRows: 20 },
   settings: { ...DEFAULT_SETTINGS, turns: "last" },
   patience: 0,
+  adapterStep: 60,
   steps: 69,
   log: [
     {
@@ -62,6 +63,7 @@ describe("model card", () => {
       "180 rows to learn from, 20 held back",
       "`abc123`",
       "| steps | 69 of 69 |",
+      "| this adapter is of step | 60 |",
       "| learning rate | 0.0002, linear, warm-up 5 |",
       "| learnt turns | the last answer |",
       "| before training | 2.5000 | 10.0 % | 25.0 % | 20 |",

@@ -184,6 +184,34 @@ test("no progress ends a run early; numbers that blow up end it with what to do"
   await expect(setUp(wild).trainer.run()).rejects.toThrow(/blew up at step 1: .*lower learning rate/);
 });
 
+test("an adapter is kept where no step beats the base: the last, once the run is over, and never that of step 0", async () => {
+  const evaluate = async (step: number) => scores(step, 1 + step);
+  const whole = setUp(new OneNumber(), { evaluate });
+  await whole.trainer.run();
+  expect(whole.kept).toEqual([12]);
+  expect(whole.trainer.state.best).toEqual({ step: 0, loss: 1, relaxed: 0 });
+  for (const [how, expected] of [
+    ["stopped", [7]],
+    ["paused", []],
+  ] as const) {
+    const run = setUp(new OneNumber(), {
+      evaluate,
+      onStep: ({ step }) => (step === 7 ? run.trainer.end(how) : undefined),
+    });
+    expect(await run.trainer.run()).toBe(how);
+    expect(run.kept).toEqual(expected);
+  }
+});
+
+test("what is stopped keeps the best adapter, not the last", async () => {
+  const run = setUp(new OneNumber(), {
+    evaluate: async (step) => scores(step, Math.abs(step - 4)),
+    onStep: ({ step }) => (step === 10 ? run.trainer.end("stopped") : undefined),
+  });
+  expect(await run.trainer.run()).toBe("stopped");
+  expect([run.kept, run.trainer.state.best?.step, run.trainer.state.step]).toEqual([[4], 4, 10]);
+});
+
 test("without rows held back the last adapter is kept, with every checkpoint", async () => {
   const { trainer, kept } = setUp(new OneNumber(), { evaluate: undefined as never });
   await trainer.run();

@@ -1,17 +1,20 @@
 import { TabTuneError, throwIfCancelled } from "../../errors.ts";
 import type { LoraTraining, TrainImage } from "../../models/index.ts";
-import type { EvaluationRecord, StepRecord, TrainSettings } from "../../training_records.ts";
+import {
+  type EvaluationRecord,
+  isBetter,
+  type Scores,
+  type StepRecord,
+  type TrainSettings,
+} from "../../training_records.ts";
 import { learningRateAt } from "../schedule.ts";
 import { TrainingOrder, tokenWeight } from "../tokens/order.ts";
 import type { Example } from "../tokens/row_tokenizer.ts";
 
-/** What adapters are compared by. */
-export type Scores = Pick<EvaluationRecord, "step" | "loss" | "relaxed">;
-
 /** What must survive a closed tab besides the buffers. */
 export interface TrainerState {
   step: number;
-  /** Scores of the adapter that is kept. */
+  /** The best scores so far: those of the adapter that is kept, or of step 0, the base model's own. */
   best?: Scores;
   /** Evaluations since the best one. */
   withoutProgress: number;
@@ -34,7 +37,7 @@ export interface TrainerOptions {
   evaluate?: (step: number, signal?: AbortSignal) => Promise<EvaluationRecord>;
   /** Keeps everything needed to go on from here. */
   checkpoint(state: TrainerState): Promise<void>;
-  /** Keeps the adapter as it is now: the best so far, or, where nothing is evaluated, the last. */
+  /** Keeps the adapter as it is now: the best so far; where nothing is evaluated, or no step has beaten the base, the last. */
   keepAdapter(step: number): Promise<void>;
   onStep(record: StepRecord): void;
   onEvaluation(record: EvaluationRecord): void;
@@ -43,12 +46,6 @@ export interface TrainerOptions {
 }
 
 export type RunEnd = "finished" | "stopped early" | "paused" | "stopped";
-
-/** True when the first is better: by answers, and where these are equally good by loss. */
-function isBetter(a: Scores, b: Scores | undefined): boolean {
-  if (!b) return true;
-  return a.relaxed === b.relaxed ? a.loss < b.loss : a.relaxed > b.relaxed;
-}
 
 /**
  * The loop of a run: which rows, at what rate, when to evaluate and when to keep a checkpoint. Equal settings, data, model and device
@@ -96,7 +93,9 @@ export class Trainer {
       const ends = isLast || isStuck || this.#wish !== undefined;
       if (ends || this.#checkpointSoon || step % settings.saveEvery === 0) {
         this.#checkpointSoon = false;
-        if (!this.#o.evaluate) await this.#o.keepAdapter(step);
+        // A run that is over leaves an adapter, also where the base answers better: what was learnt is the visitor's to look at.
+        const isOver = isLast || isStuck || this.#wish === "stopped";
+        if (!this.#o.evaluate || (isOver && !this.state.best?.step)) await this.#o.keepAdapter(step);
         await this.#o.checkpoint(this.state);
       }
       if (isLast) break;
@@ -132,7 +131,7 @@ export class Trainer {
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
       throw new TabTuneError(
         "BadInput",
-        `The training blew up at step ${k + 1}: loss ${loss}, gradient norm ${gradientNorm}; expected finite numbers. Go on from the last checkpoint with a lower learning rate (it was ${learningRate.toPrecision(2)}), or use the best adapter that was kept.`,
+        `The training blew up at step ${k + 1}: loss ${loss}, gradient norm ${gradientNorm}; expected finite numbers. Go on from the last checkpoint with a lower learning rate (it was ${learningRate.toPrecision(2)})${this.state.best?.step ? ", or use the best adapter, which was kept" : ""}.`,
       );
     }
     const milliseconds = performance.now() - started;
@@ -145,7 +144,8 @@ export class Trainer {
     if (!record) return;
     const { loss, relaxed } = record;
     if (isBetter(record, this.state.best)) {
-      await this.#o.keepAdapter(step);
+      // Before the first step it changes nothing: a bar for the others, no adapter to keep.
+      if (step > 0) await this.#o.keepAdapter(step);
       this.state = { ...this.state, best: { step, loss, relaxed }, withoutProgress: 0 };
     } else this.state = { ...this.state, withoutProgress: this.state.withoutProgress + 1 };
     this.#o.onEvaluation(record);
