@@ -12,7 +12,13 @@ declare global {
 }
 
 /** SwiftShader: WebGPU on the CPU, the same everywhere. */
-const SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+const SOFTWARE_GPU = [
+  "--enable-unsafe-webgpu",
+  "--use-webgpu-adapter=swiftshader",
+  // Workgroup memory is zeroed by a loop, as on other systems. By the extension SwiftShader compiles a store for each of its words:
+  // three quarters of all compiling.
+  "--disable-dawn-features=use_vulkan_zero_initialize_workgroup_memory_extension",
+];
 const QUIET = [
   "--no-first-run",
   "--disable-quic",
