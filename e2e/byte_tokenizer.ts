@@ -16,15 +16,19 @@ function byteCharacters(): string[] {
   return Array.from({ length: 256 }, (_, b) => String.fromCharCode(isPrintable(b) ? b : moved++));
 }
 
-/** tokenizer.json of a byte-level BPE without merges: a token for each byte, whose id is the byte. */
-export function byteTokenizer(): string {
+/** The tags of a thinking model, which are no special tokens: they are part of its answers' text. */
+export const THINKING = { "<think>": 263, "</think>": 264 };
+
+/** tokenizer.json of a byte-level BPE without merges: a token for each byte, whose id is the byte; with `tags` as added tokens. */
+export function byteTokenizer(tags: Readonly<Record<string, number>> = {}): string {
   const bytes = { type: "ByteLevel", add_prefix_space: false, trim_offsets: false, use_regex: true };
   return JSON.stringify({
     version: "1.0",
     truncation: null,
     padding: null,
-    added_tokens: Object.entries(SPECIAL).map(([content, id]) => ({
-      ...{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true },
+    added_tokens: Object.entries({ ...SPECIAL, ...tags }).map(([content, id]) => ({
+      ...{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false },
+      special: !(content in tags),
     })),
     normalizer: { type: "NFC" },
     pre_tokenizer: bytes,
@@ -52,3 +56,6 @@ export const SIMPLE_TEMPLATE = `{%- for m in messages -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
 `;
+
+/** The same as a thinking model has it: an answer begins inside its thoughts. */
+export const THINKING_TEMPLATE = SIMPLE_TEMPLATE.replace("assistant\\n", "assistant\\n<think>\\n");

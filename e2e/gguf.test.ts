@@ -1,15 +1,16 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Locator } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { DebugApi, DebugRequest } from "../src/api/debug_protocol.ts";
 import { type App, openApp } from "./browser.ts";
-import { loadModel } from "./engine_calls.ts";
 import { ggufPair, type PairSource, pairSource } from "./gguf_pair.ts";
 import { colourPng } from "./png.ts";
 import { RandomCheckpoint } from "./random_checkpoint.ts";
 import { relativeL2 } from "./reference.ts";
 import { ReferenceModel } from "./reference_model.ts";
+import { answered, answers, box, dropFromDisk, limitAnswers, PATIENCE } from "./visitor.ts";
 
 /*
  * A pair of GGUF files in the mix of types that Q4_K_M has, from the files to logits, against the float64 model with the values that the files'
@@ -17,11 +18,14 @@ import { ReferenceModel } from "./reference_model.ts";
  */
 const TOLERANCE = 3e-5;
 
-describe("a pair of GGUF files", () => {
-  const checkpoint = new RandomCheckpoint({
-    ...{ layers: 1, hidden: 256, heads: 4, kvHeads: 2, headDim: 64, ffn: 256, tied: true, vocabulary: 283 },
-    vision: { depth: 1, hidden: 64, heads: 2, ffn: 64, taps: [0], positions: 16 },
-  });
+describe("a pair of GGUF files of a thinking model", () => {
+  const checkpoint = new RandomCheckpoint(
+    {
+      ...{ layers: 1, hidden: 256, heads: 4, kvHeads: 2, headDim: 64, ffn: 256, tied: false, vocabulary: 283 },
+      vision: { depth: 1, hidden: 64, heads: 2, ffn: 64, taps: [0], positions: 16 },
+    },
+    { isThinking: true, isPrintable: true },
+  );
   const folder = mkdtempSync(join(tmpdir(), "gguf-"));
   let app: App;
   let source: PairSource;
@@ -49,6 +53,15 @@ describe("a pair of GGUF files", () => {
     checkpoint.remove();
     rmSync(folder, { recursive: true });
   });
+
+  /** Changes something in the settings of the open chat. */
+  const settings = async (change: (dialog: Locator) => Promise<void>) => {
+    await app.page.getByRole("button", { name: "System prompt and sampling" }).click();
+    const dialog = app.page.getByRole("dialog", { name: "Settings of this chat" });
+    await change(dialog);
+    await dialog.getByRole("button", { name: "Done" }).click();
+    await dialog.waitFor({ state: "detached" });
+  };
 
   it("gives the logits of its own values", async () => {
     const base = `${app.origin}/gguf/`;
@@ -82,24 +95,54 @@ describe("a pair of GGUF files", () => {
     expect(relativeL2(forward.logits, logits)).toBeLessThan(TOLERANCE);
   });
 
-  it("opens as two files of a visitor's; one alone is refused with the name of what is missing", async () => {
-    const outcome = await app.page.evaluate(async (base) => {
-      const file = async (path: string) => ({ path, file: await (await fetch(base + path)).blob() });
-      const files = [await file("tiny-Q4_K_M.gguf"), await file("mmproj-tiny.gguf")];
-      const source = (n: number) => ({ kind: "files" as const, name: "dropped files", files: files.slice(0, n) });
-      const refused = await tabtune.engine.planImport(source(1), "q4a32", "one").catch((error: Error) => error.message);
-      const plan = await tabtune.engine.planImport(source(2), "q4a32", "two");
-      const record = await tabtune.engine.importModel(
-        source(2),
-        "q4a32",
-        "two",
-        tabtune.callback(() => undefined),
-      );
-      return { refused, plan, record };
-    }, `${app.origin}/gguf/`);
-    expect(outcome.refused).toMatch(/tiny-Q4_K_M\.gguf is the language model alone.*Add the mmproj file/);
-    expect(outcome.plan).toMatchObject({ name: "dropped files", licence: "apache-2.0" });
-    expect(outcome.record).toMatchObject({ state: "complete" });
-    expect(await loadModel(app.page, outcome.record.id)).toMatchObject({ value: { name: "dropped files" } });
+  it("is dropped on the page, refused while half of it is missing, and answers", async () => {
+    const { page } = app;
+    await page.goto(`${app.url}#/models`);
+    const card = page.locator("section", { has: page.getByRole("heading", { name: "Get a model" }) });
+    await card.getByText("Folder", { exact: true }).click();
+    const give = async (...names: string[]) => {
+      await card.locator(".drop-folder").scrollIntoViewIfNeeded();
+      const files = names.map((name) => join(folder, name));
+      await dropFromDisk(page, card.locator(".drop-folder"), files);
+      await card.getByRole("button", { name: "Show what it takes" }).click();
+    };
+    await give("tiny-Q4_K_M.gguf");
+    await card.getByText(/tiny-Q4_K_M\.gguf is the language model alone.*Add the mmproj file/).waitFor();
+    await give("tiny-Q4_K_M.gguf", "mmproj-tiny.gguf");
+    const plan = card.getByRole("region", { name: "Import of dropped files" });
+    expect(await plan.getByRole("row", { name: "Licence" }).textContent()).toContain("apache-2.0");
+    await plan.getByRole("button", { name: "Import" }).click();
+    await page.locator(".chip-name", { hasText: "dropped files" }).waitFor({ timeout: PATIENCE });
+    await page.goto(`${app.url}#/`);
+    await limitAnswers(page, 12);
+    await settings(async (dialog) => await dialog.getByRole("checkbox", { name: /Greedy/ }).check());
+    await box(page).fill("What is it?");
+    await box(page).press("Enter");
+    await answered(page, 1);
+    expect(await page.locator(".stats").textContent()).toMatch(/decode/);
+  });
+
+  it("thinks folded, for as long as its budget allows", async () => {
+    const { page } = app;
+    const thoughts = page.locator("details.thoughts");
+    // Cut off inside its thoughts: none of them is taken for the answer.
+    expect(await thoughts.locator("summary").textContent()).toBe("Thoughts");
+    expect(await thoughts.getAttribute("open")).toBeNull();
+    expect(await answers(page).locator(".markdown").count()).toBe(0);
+    const unbounded = await thoughts.locator(".thoughts-text").textContent();
+
+    await settings(async (dialog) => {
+      const budget = dialog.getByRole("spinbutton", { name: /Most tokens of its thoughts/ });
+      await budget.fill("4");
+      await budget.press("Tab");
+    });
+    await page.getByRole("button", { name: "Answer again" }).click();
+    await answers(page).waitFor({ state: "detached" });
+    await answered(page, 1);
+    // Each token is one character; the same thoughts, ended after four, and then the answer.
+    const bounded = await thoughts.locator(".thoughts-text").textContent();
+    expect(unbounded!.length).toBeGreaterThan(4);
+    expect(bounded).toBe(unbounded!.slice(0, 4).trim());
+    expect(await answers(page).locator(".markdown").textContent()).not.toBe("");
   });
 });

@@ -5,7 +5,7 @@ import { f32ToBf16, f32ToF16 } from "../src/formats/dtype.ts";
 import { BlobFileSet, openCheckpoint, type WeightDtype } from "../src/formats/index.ts";
 import { writeSafetensors } from "../src/formats/safetensors.ts";
 import { parseConfig, type Qwen3VLConfig } from "../src/models/index.ts";
-import { byteTokenizer, SIMPLE_TEMPLATE, SPECIAL } from "./byte_tokenizer.ts";
+import { byteTokenizer, SIMPLE_TEMPLATE, SPECIAL, THINKING, THINKING_TEMPLATE } from "./byte_tokenizer.ts";
 import { type Shape as CheckpointShape, configOf, PREPROCESSOR, tensorList } from "./checkpoint_shapes.ts";
 import { gpuWeights } from "./gpu_weights.ts";
 import type { ReferenceWeights } from "./reference_model.ts";
@@ -22,6 +22,8 @@ export interface Style {
   isPrintable?: boolean;
   /** `rope_parameters` and `processor_config.json`, as transformers 5 writes them. */
   isNew?: boolean;
+  /** A thinking model: at least 265 rows of vocabulary. */
+  isThinking?: boolean;
 }
 
 function normal(seed: number): () => number {
@@ -45,17 +47,21 @@ export class RandomCheckpoint {
   #files: { path: string; data: string | Uint8Array<ArrayBuffer> }[] = [];
   #dtype: WeightDtype;
 
-  constructor(shape: Shape, { dtype = "BF16", files = 1, isNew = false, isPrintable = false }: Style = {}) {
+  constructor(
+    shape: Shape,
+    { dtype = "BF16", files = 1, isNew = false, isPrintable = false, isThinking = false }: Style = {},
+  ) {
     this.#dtype = dtype;
     const config = configText(shape, isNew);
     this.config = parseConfig(config);
     this.#add("config.json", JSON.stringify(config));
-    this.#add("tokenizer.json", byteTokenizer());
+    this.#add("tokenizer.json", byteTokenizer(isThinking ? THINKING : {}));
     const sizes = { ...PREPROCESSOR, size: { shortest_edge: 32 * 32, longest_edge: 512 * 512 } };
     if (isNew) this.#add("processor_config.json", JSON.stringify({ image_processor: sizes }));
     else this.#add("preprocessor_config.json", JSON.stringify(sizes));
-    if (isNew) this.#add("chat_template.jinja", SIMPLE_TEMPLATE);
-    else this.#add("chat_template.json", JSON.stringify({ chat_template: SIMPLE_TEMPLATE }));
+    const template = isThinking ? THINKING_TEMPLATE : SIMPLE_TEMPLATE;
+    if (isNew) this.#add("chat_template.jinja", template);
+    else this.#add("chat_template.json", JSON.stringify({ chat_template: template }));
     this.#writeWeights(shape, files, isPrintable);
     mkdirSync(this.folder, { recursive: true });
     for (const { path, data } of this.#files) writeFileSync(join(this.folder, path), data);

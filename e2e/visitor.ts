@@ -1,7 +1,7 @@
 // What a visitor does with the page: its own buttons and keys, nothing of its API.
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import type { BrowserContext, Page } from "playwright-core";
+import type { BrowserContext, Locator, Page } from "playwright-core";
 import { expect } from "vitest";
 import { type App, type AppOptions, openApp } from "./browser.ts";
 import { greyPng } from "./png.ts";
@@ -71,6 +71,16 @@ export async function drop(page: Page, files: LocalFile[]): Promise<void> {
   }, sent);
 }
 
+/** Drops files from the disk on an element, as a visitor's file manager would. */
+export async function dropFromDisk(page: Page, target: Locator, files: string[]): Promise<void> {
+  const { x, y, width, height } = (await target.boundingBox())!;
+  const devtools = await page.context().newCDPSession(page);
+  const data = { items: [], files, dragOperationsMask: 1 };
+  for (const type of ["dragEnter", "dragOver", "drop"] as const)
+    await devtools.send("Input.dispatchDragEvent", { type, x: x + width / 2, y: y + height / 2, data });
+  await devtools.detach();
+}
+
 /** The answers of the open conversation that are complete. */
 export const answers = (page: Page) => page.locator("article.assistant:has(footer)");
 export const questions = (page: Page) => page.locator("article.user");
@@ -86,7 +96,7 @@ export async function answered(page: Page, count: number): Promise<void> {
 export async function limitAnswers(page: Page, tokens: number): Promise<void> {
   await page.getByRole("button", { name: "System prompt and sampling" }).click();
   const dialog = page.getByRole("dialog", { name: "Settings of this chat" });
-  const field = dialog.getByRole("spinbutton", { name: /Most tokens/ });
+  const field = dialog.getByRole("spinbutton", { name: /Most tokens of an answer/ });
   await field.fill(String(tokens));
   await field.press("Tab");
   await dialog.getByRole("button", { name: "Keep for new chats" }).click();

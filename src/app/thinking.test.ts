@@ -1,20 +1,20 @@
 import { expect, it } from "vitest";
-import { splitThinking } from "./thinking.ts";
+import { splitThinking, THOUGHTS } from "./thinking.ts";
 
 it("leaves plain answers alone", () => {
   expect(splitThinking("Use <b> tags")).toEqual({ thoughts: "", thoughtsEnded: true, text: "Use <b> tags" });
 });
 
-it("folds from the first word when the prompt has opened the tag", () => {
-  expect(splitThinking("Let me see", true)).toEqual({ thoughts: "Let me see", thoughtsEnded: false, text: "" });
-  expect(splitThinking("Let me see\n</think>\n\nFour.", true)).toEqual({
+it("folds from the first word on", () => {
+  expect(splitThinking(`${THOUGHTS}Let me see`)).toEqual({ thoughts: "Let me see", thoughtsEnded: false, text: "" });
+  expect(splitThinking(`${THOUGHTS}Let me see\n</think>\n\nFour.`)).toEqual({
     thoughts: "Let me see",
     thoughtsEnded: true,
     text: "Four.",
   });
 });
 
-it("knows a stored answer by its closing tag alone", () => {
+it("knows an answer by its closing tag alone", () => {
   expect(splitThinking("hm\n</think>\n\nYes.").text).toBe("Yes.");
 });
 

@@ -26,6 +26,7 @@ import {
   type Stage,
   suggestions,
 } from "../state.ts";
+import { THOUGHTS } from "../thinking.ts";
 import { change, chatAddress, chatOf, save, titleOf } from "./conversations.ts";
 import { modelReady } from "./models.ts";
 import { messageOf, toast } from "./notices.ts";
@@ -103,6 +104,8 @@ async function answer(chat: Chat): Promise<void> {
   try {
     const model = await Promise.race([modelReady(), whenAborted(current.abort.signal)]);
     const adapter = await useAdapter(chat.peek().adapterId, model);
+    // The template of a thinking model has opened its thoughts: with the tag they stay folded wherever the answer stops.
+    stream.opening = model.isThinking ? THOUGHTS : "";
     message.modelName = adapter ? `${model.name} + ${adapter.name}` : model.name;
     const request = requestOf({ ...chat.peek(), messages: before }, model.defaults);
     const result = await engine().generate(
@@ -111,7 +114,7 @@ async function answer(chat: Chat): Promise<void> {
       callback((event) => stream.take(event)),
     );
     stream.stop();
-    finish(current, message, result);
+    finish(current, message, { ...result, text: stream.withOpening(result.text) });
   } catch (error) {
     stream.stop();
     finish(current, message, undefined);
@@ -135,6 +138,8 @@ function fail(chat: Chat, error: unknown): void {
 
 /** Gathers pieces of text and shows and stores them now and then. */
 class Stream {
+  /** What stands before the first word. */
+  opening = "";
   #run: Run;
   #text = "";
   #shown: ReturnType<typeof setTimeout> | undefined;
@@ -155,7 +160,7 @@ class Stream {
         stage.value = { name: event.stage, done: event.done, total: event.total };
         break;
       case "text":
-        this.#text += event.text;
+        this.#text = this.#text === "" ? this.withOpening(event.text) : this.#text + event.text;
         if (stage.peek().name !== "writing") stage.value = { name: "writing", done: 0, total: 0 };
         this.#shown ??= setTimeout(() => this.#show(), SHOW_EVERY);
         break;
@@ -187,6 +192,10 @@ class Stream {
     const parts: MessagePart[] = [{ type: "text", text: this.#text }];
     chat.value = { ...chat.peek(), messages: messages.map((m) => (m.id === messageId ? { ...m, parts } : m)) };
     void save(chat);
+  }
+
+  withOpening(text: string): string {
+    return text && this.opening + text;
   }
 
   stop(): void {

@@ -2,7 +2,7 @@ import { useState } from "preact/hooks";
 import type { Picture, StoredMessage } from "../../api/index.ts";
 import { copyText, deleteMessage, edit, picturesOf, regenerate, textOf } from "../actions/chat.ts";
 import { filesOf, inspect, readPictures } from "../actions/pictures.ts";
-import { conversation, editing, loaded, type Run, run, runHere, type Stage } from "../state.ts";
+import { conversation, editing, type Run, run, runHere, type Stage } from "../state.ts";
 import { splitThinking } from "../thinking.ts";
 import { IconButton } from "./controls.tsx";
 import { GroundingView } from "./grounding_view.tsx";
@@ -119,8 +119,7 @@ const FINISH: Record<string, string> = {
 export function AssistantMessage({ message, pictures }: { message: StoredMessage; pictures: Picture[] }) {
   const live = runHere.value?.messageId === message.id ? runHere.value : undefined;
   const raw = live ? live.text.value : textOf(message);
-  const startsThinking = live !== undefined && (loaded.value?.isThinking ?? false);
-  const answer = splitThinking(raw, startsThinking);
+  const answer = splitThinking(raw);
   const writing = live?.stage.value.name === "writing";
   // An answer without a finish was cut off by a reload or a crash.
   const note = live ? undefined : message.finish ? FINISH[message.finish] : "This answer was interrupted.";
@@ -129,7 +128,7 @@ export function AssistantMessage({ message, pictures }: { message: StoredMessage
       {live && !writing && <StageLine run={live} />}
       {(answer.thoughts || (writing && !answer.thoughtsEnded)) && (
         <details class="thoughts">
-          <summary>{answer.thoughtsEnded ? "Thoughts" : "Thinking …"}</summary>
+          <summary>{live && !answer.thoughtsEnded ? "Thinking …" : "Thoughts"}</summary>
           {/* As they were written: half-finished marks and pieces of code are common in thoughts. */}
           <div class="thoughts-text">{answer.thoughts}</div>
         </details>
