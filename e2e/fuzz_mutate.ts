@@ -31,7 +31,13 @@ const WORDS = [
   '"__proto__"',
 ];
 
-/** A damaged copy of one of the files; the others are as they were. Text files are also damaged as texts. */
+/** Sizes that are nearly right, and values of other kinds. */
+const JSON_VALUES = [
+  ...[0, -1, 1, 3, 8, 16, 32, 64, 0.5, 4294967296, 9007199254740991, 1e308, null, true, "", "x", "__proto__"],
+  ...["I32", "F16", "BF16", "F32", "U8", "I64", "F8_E4M3"],
+];
+
+/** A damaged copy of one of the files; the others are as they were. Text files are also damaged as texts, JSON also as values. */
 export function mutate(files: ReadonlyMap<string, Uint8Array>, seed: number): Map<string, Uint8Array<ArrayBuffer>> {
   const random = randomOf(seed);
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]!;
@@ -40,7 +46,10 @@ export function mutate(files: ReadonlyMap<string, Uint8Array>, seed: number): Ma
   for (let n = 1 + Math.floor(random() * 4); n > 0; n--) {
     const bytes = out.get(path)!;
     const isText = bytes.length > 0 && !bytes.includes(0);
-    out.set(path, isText && random() < 0.6 ? damageText(bytes, random, pick) : damageBytes(bytes, random, pick));
+    const asJson = isText && path.endsWith(".json") && random() < 0.5 ? damageJson(bytes, random, pick) : undefined;
+    const asText = () =>
+      isText && random() < 0.6 ? damageText(bytes, random, pick) : damageBytes(bytes, random, pick);
+    out.set(path, asJson ?? asText());
   }
   return out;
 }
@@ -112,6 +121,53 @@ function damageText(bytes: Uint8Array, random: () => number, pick: Pick): Uint8A
     }
   };
   return new TextEncoder().encode(changed()) as Uint8Array<ArrayBuffer>;
+}
+
+/** Changes one value somewhere inside, so that what comes out is JSON again; undefined for what is none before. */
+function damageJson(bytes: Uint8Array, random: () => number, pick: Pick): Uint8Array<ArrayBuffer> | undefined {
+  let top: unknown;
+  try {
+    top = JSON.parse(new TextDecoder().decode(bytes));
+  } catch {
+    return undefined;
+  }
+  const places: [holder: Record<string, unknown>, key: string][] = [];
+  let isDeep = false;
+  const walk = (value: unknown, depth: number) => {
+    if (typeof value !== "object" || value === null) return;
+    // Damage of before: too deep to be written again.
+    isDeep ||= depth > 20;
+    if (isDeep) return;
+    for (const key of Object.keys(value)) {
+      places.push([value as Record<string, unknown>, key]);
+      walk((value as Record<string, unknown>)[key], depth + 1);
+    }
+  };
+  walk(top, 0);
+  if (isDeep || places.length === 0) return undefined;
+  const [holder, key] = pick(places);
+  const value = holder[key];
+  const [other, otherKey] = pick(places);
+  switch (Math.floor(random() * 6)) {
+    case 0:
+      if (Array.isArray(holder)) holder.splice(Number(key), 1);
+      else delete holder[key];
+      break;
+    case 1:
+      if (Array.isArray(holder)) holder.splice(Number(key), 0, value);
+      else holder[`${key}${pick(["", "2", ".weight", "_scale"])}`] = value;
+      break;
+    case 2:
+      // Copied, since a value inside itself is no JSON.
+      holder[key] = structuredClone(other[otherKey]);
+      break;
+    case 3:
+      holder[key] = typeof value === "number" ? pick([value + 1, value - 1, value * 2, value / 2, -value]) : [value];
+      break;
+    default:
+      holder[key] = pick(JSON_VALUES);
+  }
+  return new TextEncoder().encode(JSON.stringify(top)) as Uint8Array<ArrayBuffer>;
 }
 
 function joined(...parts: Uint8Array[]): Uint8Array<ArrayBuffer> {

@@ -24,6 +24,7 @@ import {
   writePeft,
 } from "../src/train/index.ts";
 import { byteTokenizer, SIMPLE_TEMPLATE } from "./byte_tokenizer.ts";
+import { quantizedTargets } from "./fuzz_quantized.ts";
 import { ggufPair, pairSource } from "./gguf_pair.ts";
 import { greyPng } from "./png.ts";
 import { configJson, tinyWeights } from "./tiny_model.ts";
@@ -239,6 +240,7 @@ export async function fuzzTargets(): Promise<Target[]> {
       seeds: [single],
       read: readCheckpoint,
     },
+    ...quantizedTargets(),
   ];
 }
 
