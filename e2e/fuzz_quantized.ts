@@ -13,7 +13,7 @@ import {
 } from "../src/formats/index.ts";
 import { parseJson } from "../src/formats/json.ts";
 import { writeSafetensors } from "../src/formats/safetensors.ts";
-import type { Files, Target } from "./fuzz_targets.ts";
+import type { Files, Target } from "./fuzz_target.ts";
 import {
   type Dense,
   toInt4,

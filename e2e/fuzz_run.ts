@@ -1,6 +1,6 @@
 import { TabTuneError } from "../src/errors.ts";
 import { mutate } from "./fuzz_mutate.ts";
-import type { Files, Target } from "./fuzz_targets.ts";
+import type { Files, Target } from "./fuzz_target.ts";
 
 /** A call may take this long, in milliseconds. */
 const MOST_TIME = 1000;

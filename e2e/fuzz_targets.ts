@@ -25,23 +25,10 @@ import {
 } from "../src/train/index.ts";
 import { byteTokenizer, SIMPLE_TEMPLATE } from "./byte_tokenizer.ts";
 import { quantizedTargets } from "./fuzz_quantized.ts";
+import type { Files, Target } from "./fuzz_target.ts";
 import { ggufPair, pairSource } from "./gguf_pair.ts";
 import { greyPng } from "./png.ts";
 import { configJson, tinyWeights } from "./tiny_model.ts";
-
-export type Files = ReadonlyMap<string, Uint8Array<ArrayBuffer>>;
-
-export interface Target {
-  name: string;
-  /** Sets of files that are read without complaint. */
-  seeds: Files[];
-  read(files: Files): Promise<void>;
-  /**
-   * How many bytes may be asked for at once for one byte of file. More than 1 only where files are packed: deflate unpacks to 1032
-   * times its size at most.
-   */
-  unpacks?: number;
-}
 
 const text = (value: unknown) =>
   new TextEncoder().encode(typeof value === "string" ? value : JSON.stringify(value)) as Uint8Array<ArrayBuffer>;
