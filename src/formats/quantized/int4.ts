@@ -8,7 +8,7 @@ export interface Int4Rows {
   /** Columns of one group; `cols` when a row has but one. */
   group: number;
   /** Puts the codes of the rows asked for into the images. */
-  codes(images: Pick<RowImages, "addCode" | "setNibbles">): void;
+  codes(images: Pick<RowImages, "setNibbles">): void;
   /** Of row r among those asked for, in group g. */
   scale(r: number, g: number): number;
   zero(r: number, g: number): number;
@@ -50,7 +50,6 @@ export function int4Rows(
     values[r * cols + k] = (code - source.zero(r, g)) * source.scale(r, g);
   };
   source.codes({
-    addCode: put,
     setNibbles(r, i, word) {
       for (let j = 0; j < 8 && 8 * i + j < cols; j++) put(r, 8 * i + j, (word >>> (4 * j)) & 15);
     },

@@ -203,6 +203,23 @@ test.each([32, 64, 128])(
   },
 );
 
+test.each([
+  [96, 32, "q4z32"],
+  [36, 12, "F32"],
+])("AWQ of more rows than are turned at once, of %i columns, read from anywhere", async (cols, group, dtype) => {
+  const q = toInt4(dense(272, cols), group);
+  const { tensors, values } = writeAwq(q);
+  const checkpoint = await open(tensors, AWQ);
+  expect(checkpoint.tensors.get("m.weight")!.dtype).toBe(dtype);
+  for (const [row0, rows] of [
+    [0, 272],
+    [5, 3],
+    [13, 200],
+  ] as const) {
+    expect(await valuesOf(checkpoint, "m.weight", row0, rows)).toEqual(values.slice(row0 * cols, (row0 + rows) * cols));
+  }
+});
+
 test("compressed-tensors: symmetric weights have no zero points; rows need not come in eights", async () => {
   const q = toInt4(dense(13, 96), 32, true);
   await expectWritten(writeCompressedTensors(q, true), "q4z32", {}, 13);

@@ -1,5 +1,5 @@
 import { f32ToBf16, f32ToF16 } from "../dtype.ts";
-import { bitsOfF32, NIBBLE_SHIFT, zeroWord } from "../quant/planes.ts";
+import { bitsOfF32, zeroWord } from "../quant/planes.ts";
 import { type GroupedScheme, grouping, metaWords, rowLayout } from "../weight_slot.ts";
 
 /** Rows in a scheme's row format (row_format.ts), written piece by piece: each row its codes, then its metadata. */
@@ -21,11 +21,6 @@ export class RowImages {
     this.#scheme = scheme;
     this.#group = grouping(scheme)!.group;
     this.#groups = paddedCols / this.#group;
-  }
-
-  /** Adds the 4-bit code of one column that has none yet. */
-  addCode(row: number, k: number, code: number): void {
-    this.#words[row * this.#rowWords + (k >> 3)]! |= code << NIBBLE_SHIFT[k & 7]!;
   }
 
   /** Eight 4-bit codes, column 8·i … 8·i + 7 from the lowest bits up. */
