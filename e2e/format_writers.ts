@@ -6,6 +6,7 @@ import { ggufPair, mixedType, type PairSource } from "./gguf_pair.ts";
 import type { TypeName } from "./gguf_quantize.ts";
 import {
   type Dense,
+  toActOrder,
   toInt4,
   type Written,
   type WrittenTensor,
@@ -132,6 +133,21 @@ export const FORMATS: Readonly<Record<string, FormatWriter>> = {
     (dense, index) => {
       const symmetric = index % 2 === 0;
       return writeCompressedTensors(toInt4(dense, GROUP, symmetric), symmetric);
+    },
+  ),
+  // Half of it in 8 bits, some of that with groups in the order of importance.
+  "compressed-tensors-8": inSafetensors(
+    {
+      quantization_config: {
+        ...{ quant_method: "compressed-tensors", format: "pack-quantized" },
+        config_groups: { a: { weights: { num_bits: 4 } }, b: { weights: { num_bits: 8 } } },
+      },
+    },
+    (dense, index) => {
+      const [bits, symmetric] = [index % 2 === 0 ? (8 as const) : (4 as const), index % 3 === 0];
+      if (index % 5 > 0) return writeCompressedTensors(toInt4(dense, GROUP, symmetric, bits), symmetric, { bits });
+      const { q, gIdx } = toActOrder(dense, GROUP, bits);
+      return writeCompressedTensors(q, false, { bits, gIdx });
     },
   ),
   awq: inSafetensors(quantized("awq", { version: "gemm", group_size: GROUP }), (dense) =>

@@ -16,6 +16,7 @@ import { writeSafetensors } from "../src/formats/safetensors.ts";
 import type { Files, Target } from "./fuzz_target.ts";
 import {
   type Dense,
+  toActOrder,
   toInt4,
   type Written,
   writeActOrder,
@@ -112,14 +113,17 @@ const FORMS: Record<string, () => Files[]> = {
       writeActOrder(dense("m", 16, 64), 32),
     ]),
   ],
-  "compressed-tensors": () =>
-    seedsOf(
+  "compressed-tensors": () => {
+    const weights = (num_bits: number) => ({ weights: { num_bits, type: "int", group_size: 32, symmetric: false } });
+    const bytes = toActOrder(dense("n", 6, 64), 32, 8);
+    return seedsOf(
       quantization({
         ...{ quant_method: "compressed-tensors", format: "pack-quantized" },
-        config_groups: { group_0: { weights: { num_bits: 4, type: "int", group_size: 32, symmetric: false } } },
+        config_groups: { group_0: weights(4), group_1: weights(8) },
       }),
-      [writeCompressedTensors(q("m")), writeCompressedTensors(q("n"))],
-    ),
+      [writeCompressedTensors(q("m")), writeCompressedTensors(bytes.q, false, { bits: 8, gIdx: bytes.gIdx })],
+    );
+  },
   fp8: () =>
     seedsOf(quantization({ quant_method: "fp8", weight_block_size: [64, 64] }), [
       writeFp8(dense("m", 16, 128), 64),

@@ -132,8 +132,10 @@ export interface Int4 {
   scales: Float32Array;
 }
 
-/** Rounds to groups with zeros of 1…15, or of 8 when symmetric. */
-export function toInt4({ module, out, cols, values }: Dense, group: number, symmetric = false): Int4 {
+/** Rounds to groups with zeros of 1…15, or of 8 when symmetric; with 8 bits 1…255, or 128. */
+export function toInt4({ module, out, cols, values }: Dense, group: number, symmetric = false, bits = 4): Int4 {
+  const most = 2 ** bits - 1;
+  const middle = (most + 1) / 2;
   const groups = cols / group;
   const [codes, zeros, scales] = [
     new Uint8Array(out * cols),
@@ -143,46 +145,63 @@ export function toInt4({ module, out, cols, values }: Dense, group: number, symm
   for (let at = 0; at < out * groups; at++) {
     const part = Array.from({ length: group }, (_, i) => values[at * group + i]!);
     const [low, high] = [Math.min(...part, 0), Math.max(...part, 0)];
-    const scale = f16ToF32(f32ToF16(symmetric ? Math.max(-low / 8, high / 7) : (high - low) / 15)) || 2 ** -14;
-    const zero = symmetric ? 8 : Math.min(Math.max(Math.round(-low / scale), 1), 15);
+    const scale =
+      f16ToF32(f32ToF16(symmetric ? Math.max(-low / middle, high / (middle - 1)) : (high - low) / most)) || 2 ** -14;
+    const zero = symmetric ? middle : Math.min(Math.max(Math.round(-low / scale), 1), most);
     zeros[at] = zero;
     scales[at] = scale;
     part.forEach((value, i) => {
-      codes[at * group + i] = Math.min(Math.max(Math.round(value / scale) + zero, 0), 15);
+      codes[at * group + i] = Math.min(Math.max(Math.round(value / scale) + zero, 0), most);
     });
   }
   return { module, out, cols, group, codes, zeros, scales };
 }
 
-/** [out, cols] */
-export function int4Values({ out, cols, group, codes, zeros, scales }: Int4): Float32Array {
+/** [out, cols]; column k belongs to group gIdx[k], or to that of its place. */
+export function int4Values({ out, cols, group, codes, zeros, scales }: Int4, gIdx?: ArrayLike<number>): Float32Array {
   return Float32Array.from({ length: out * cols }, (_, e) => {
-    const g = Math.floor(e / cols) * (cols / group) + Math.floor((e % cols) / group);
+    const k = e % cols;
+    const g = Math.floor(e / cols) * (cols / group) + (gIdx ? gIdx[k]! : Math.floor(k / group));
     return (codes[e]! - zeros[g]!) * scales[g]!;
   });
 }
 
-/** Words [lines, ceil(length / 8)] of the nibbles that `at(line, i)` gives; nibble `place(i % 8)` of a word holds the i-th. */
-function packWords(lines: number, length: number, at: (line: number, i: number) => number, place = (j: number) => j) {
-  const perLine = Math.ceil(length / 8);
+/** Words [lines, ceil(length / 8)] of the nibbles that `at(line, i)` gives; nibble `place(i % 8)` of a word holds the i-th. With 8 bits, bytes. */
+function packWords(
+  lines: number,
+  length: number,
+  at: (line: number, i: number) => number,
+  place = (j: number) => j,
+  bits = 4,
+) {
+  const perWord = 32 / bits;
+  const perLine = Math.ceil(length / perWord);
   const words = new Uint32Array(lines * perLine);
   for (let line = 0; line < lines; line++) {
-    for (let i = 0; i < length; i++) words[line * perLine + (i >> 3)]! |= at(line, i) << (4 * place(i & 7));
+    for (let i = 0; i < length; i++)
+      words[line * perLine + Math.floor(i / perWord)]! |= at(line, i) << (bits * place(i % perWord));
   }
   return bytesOf(words);
 }
 
-export function writeCompressedTensors(q: Int4, symmetric = false): Written {
+/** With `gIdx` the groups are strewn, as activation ordering leaves them. */
+export function writeCompressedTensors(
+  q: Int4,
+  symmetric = false,
+  { bits = 4, gIdx }: { bits?: 4 | 8; gIdx?: readonly number[] } = {},
+): Written {
   const { module, out, cols, group, codes, zeros, scales } = q;
   const groups = cols / group;
   // Zero points are packed down the rows: word [o / 8, g].
-  const words = new Uint32Array(Math.ceil(out / 8) * groups);
+  const perWord = 32 / bits;
+  const words = new Uint32Array(Math.ceil(out / perWord) * groups);
   for (let o = 0; o < out; o++) {
-    for (let g = 0; g < groups; g++) words[(o >> 3) * groups + g]! |= zeros[o * groups + g]! << (4 * (o & 7));
+    for (let g = 0; g < groups; g++)
+      words[Math.floor(o / perWord) * groups + g]! |= zeros[o * groups + g]! << (bits * (o % perWord));
   }
-  const codeBytes = packWords(out, cols, (o, k) => codes[o * cols + k]!);
+  const codeBytes = packWords(out, cols, (o, k) => codes[o * cols + k]!, undefined, bits);
   const tensors: WrittenTensor[] = [
-    { name: `${module}.weight_packed`, dtype: "I32", shape: [out, Math.ceil(cols / 8)], bytes: codeBytes },
+    { name: `${module}.weight_packed`, dtype: "I32", shape: [out, Math.ceil(cols / perWord)], bytes: codeBytes },
     { name: `${module}.weight_scale`, dtype: "F16", shape: [out, groups], bytes: halves(scales) },
     {
       name: `${module}.weight_shape`,
@@ -192,10 +211,15 @@ export function writeCompressedTensors(q: Int4, symmetric = false): Written {
     },
   ];
   if (!symmetric) {
-    const shape = [Math.ceil(out / 8), groups];
+    const shape = [Math.ceil(out / perWord), groups];
     tensors.push({ name: `${module}.weight_zero_point`, dtype: "I32", shape, bytes: bytesOf(words) });
   }
-  return { tensors, values: int4Values(q) };
+  if (gIdx) {
+    tensors.push({
+      ...{ name: `${module}.weight_g_idx`, dtype: "I32", shape: [cols], bytes: bytesOf(Int32Array.from(gIdx)) },
+    });
+  }
+  return { tensors, values: int4Values(q, gIdx) };
 }
 
 /** [out, n] as [n, out]. */
@@ -239,15 +263,12 @@ export function writeGptq(q: Int4, { version = 1, gIdx }: { version?: 1 | 2; gId
       { name: `${module}.scales`, dtype: "F16", shape: [groups, out], bytes: halves(turned(scales, out)) },
       { name: `${module}.g_idx`, dtype: "I32", shape: [cols], bytes: bytesOf(index) },
     ],
-    values: Float32Array.from({ length: out * cols }, (_, e) => {
-      const g = Math.floor(e / cols) * groups + index[e % cols]!;
-      return (codes[e]! - zeros[g]!) * scales[g]!;
-    }),
+    values: int4Values(q, index),
   };
 }
 
-/** Groups whose columns are strewn over the row, as act-order leaves them. */
-export function writeActOrder(dense: Dense, group: number): Written {
+/** A weight whose groups' columns are strewn over the row, as act-order leaves them. */
+export function toActOrder(dense: Dense, group: number, bits = 4): { q: Int4; gIdx: number[] } {
   const { out, cols, values } = dense;
   const groups = cols / group;
   // Column k is the (7k mod cols)-th most important; 7 divides none of the widths.
@@ -257,11 +278,16 @@ export function writeActOrder(dense: Dense, group: number): Written {
   const ordered = Float32Array.from({ length: out * cols }, (_, e) => {
     return values[Math.floor(e / cols) * cols + sorted[e % cols]!]!;
   });
-  const q = toInt4({ ...dense, values: ordered }, group);
+  const q = toInt4({ ...dense, values: ordered }, group, false, bits);
   const codes = new Uint8Array(out * cols);
   for (let e = 0; e < out * cols; e++) codes[Math.floor(e / cols) * cols + sorted[e % cols]!] = q.codes[e]!;
   if (groups * group !== cols) throw new Error(`${cols} columns are no multiple of ${group}`);
-  return writeGptq({ ...q, codes }, { gIdx });
+  return { q: { ...q, codes }, gIdx };
+}
+
+export function writeActOrder(dense: Dense, group: number): Written {
+  const { q, gIdx } = toActOrder(dense, group);
+  return writeGptq(q, { gIdx });
 }
 
 // ------------------------------------------------------------------------------------------------------- FP8, MLX §5

@@ -4,6 +4,7 @@ import {
   dynamicMap,
   hashOf,
   int4Values,
+  toActOrder,
   toInt4,
   type Written,
   type WrittenTensor,
@@ -228,6 +229,57 @@ test("compressed-tensors: symmetric weights have no zero points; rows need not c
   await expectWritten(writeCompressedTensors(toInt4(dense(13, 96), 96)), "q4z64", {}, 13);
   // Groups that no scheme of ours has.
   await expectWritten(writeCompressedTensors(toInt4(dense(13, 96), 16)), "F32", {}, 13);
+});
+
+test("compressed-tensors in 8 bits: signed codes with a scale, or an offset where there are zero points", async () => {
+  const W8 = { quantization_config: { config_groups: { a: { weights: { num_bits: 8 } } } } };
+  const write = (group: number, symmetric: boolean, cols = 96) =>
+    writeCompressedTensors(toInt4(dense(13, cols), group, symmetric, 8), symmetric, { bits: 8 });
+  await expectWritten(write(32, true), "q8s32", W8, 13);
+  await expectWritten(write(32, false), "q8p32", W8, 13);
+  await expectWritten(write(16, false), "q8p16", W8, 13);
+  await expectWritten(write(96, true), "q8s32", W8, 13);
+  await expectWritten(write(12, true), "F32", W8, 13);
+  // The spec's: a signed byte plus 128.
+  const codes = Uint8Array.from([0, 127, 128, 255, ...new Uint8Array(28).fill(128)]);
+  const q = {
+    module: "m",
+    out: 1,
+    cols: 32,
+    group: 32,
+    codes,
+    zeros: Uint8Array.of(128),
+    scales: Float32Array.of(0.5),
+  };
+  const found = await valuesOf(await open(writeCompressedTensors(q, true, { bits: 8 }).tensors, W8), "m.weight");
+  expect([...found.slice(0, 5)]).toEqual([-64, -0.5, 0, 63.5, 0]);
+});
+
+test("compressed-tensors: where the config names 4 and 8 bits, each weight's shape decides", async () => {
+  const config = {
+    quantization_config: { config_groups: { a: { weights: { num_bits: 8 } }, b: { weights: { num_bits: 4 } } } },
+  };
+  await expectWritten(writeCompressedTensors(toInt4(dense(16, 96), 32)), "q4z32", config);
+  const bytes = writeCompressedTensors(toInt4(dense(16, 96), 32, false, 8), false, { bits: 8 });
+  await expectWritten(bytes, "q8p32", config);
+  await expect(open(without(bytes, "m.weight_shape"), config)).rejects.toThrow(
+    /m\.weight_shape: expected a tensor \[2\]/,
+  );
+});
+
+test.each([4, 8] as const)("compressed-tensors with act-order in %i bits is dequantized", async (bits) => {
+  const config = { quantization_config: { config_groups: { a: { weights: { num_bits: bits, actorder: "group" } } } } };
+  const { q, gIdx } = toActOrder(dense(16, 128), 32, bits);
+  const written = writeCompressedTensors(q, false, { bits, gIdx });
+  const checkpoint = await expectWritten(written, "F32", config);
+  expect(checkpoint.tensors.get("m.weight")!.format).toMatch(/with act-order$/);
+  // An order that was not set: every column in the group of its place.
+  const unset = writeCompressedTensors(q, false, { bits, gIdx: gIdx.map(() => -1) });
+  await expectWritten({ ...unset, values: int4Values(q) }, "F32", config);
+  const wrong = writeCompressedTensors(q, false, { bits, gIdx: gIdx.map((g, k) => (k === 5 ? 4 : g)) });
+  await expect((await open(wrong.tensors, config)).readRows("m.weight", 0, 1)).rejects.toThrow(
+    /weight_g_idx: expected groups 0 to 3, found 4 at column 5/,
+  );
 });
 
 test("scales of f32 are kept too", async () => {
