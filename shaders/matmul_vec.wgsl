@@ -88,6 +88,7 @@ fn total(value: u32) -> f32 {
 @compute @workgroup_size(W)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
         @builtin(local_invocation_index) lid: u32) {
+  prepare(lid);
   let first = (wg.y * grid.x + wg.x) * OUTPUTS;
   let outputs = select(p.n, p.n / 2u, GLU);
   let units = (p.k + 15u) / 16u;

@@ -4,6 +4,8 @@
 @group(0) @binding(1) var<storage, read> codes: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> scales: array<u32>;
 
+fn prepare(lid: u32) {}
+
 struct Unit {
   low: vec4<u32>,
   high: vec4<u32>,

@@ -4,6 +4,8 @@
 @group(0) @binding(1) var<storage, read> codes: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> scales: array<u32>;
 
+fn prepare(lid: u32) {}
+
 struct Unit {
   w0: vec4<f32>,
   w1: vec4<f32>,

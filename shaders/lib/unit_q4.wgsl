@@ -3,6 +3,8 @@
 @group(0) @binding(1) var<storage, read> codes: array<vec2<u32>>;
 @group(0) @binding(2) var<storage, read> scales: array<u32>;
 
+fn prepare(lid: u32) {}
+
 struct Unit {
   codes: vec2<u32>,
   scale: u32,  // f16 scale and offset

@@ -15,13 +15,6 @@ const NF4 = 2u;
 const FP4 = 3u;
 const E4M3 = 4u;
 
-const NF4_VALUES = array<f32, 16>(
-  -1.0, -0.6961928, -0.52507305, -0.3949175, -0.28444138, -0.18477343, -0.091050036, 0.0,
-  0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1.0);
-const FP4_VALUES = array<f32, 16>(
-  0.0, 0.0052083335, 0.6666667, 1.0, 0.33333334, 0.5, 0.16666667, 0.25,
-  0.0, -0.0052083335, -0.6666667, -1.0, -0.33333334, -0.5, -0.16666667, -0.25);
-
 // 1 sign bit, 4 exponent bits with bias 7, 3 of fraction. In whole numbers, since a device may flush what is subnormal on the way.
 fn e4m3(c: vec4<u32>) -> vec4<f32> {
   let exponent = (c >> vec4<u32>(3u)) & vec4<u32>(15u);
@@ -32,11 +25,8 @@ fn e4m3(c: vec4<u32>) -> vec4<f32> {
 
 // What four codes stand for.
 fn values(c: vec4<u32>) -> vec4<f32> {
-  if (CODE == NF4) {
-    return vec4<f32>(NF4_VALUES[c.x], NF4_VALUES[c.y], NF4_VALUES[c.z], NF4_VALUES[c.w]);
-  }
-  if (CODE == FP4) {
-    return vec4<f32>(FP4_VALUES[c.x], FP4_VALUES[c.y], FP4_VALUES[c.z], FP4_VALUES[c.w]);
+  if (CODE == NF4 || CODE == FP4) {
+    return vec4<f32>(codebook(c.x), codebook(c.y), codebook(c.z), codebook(c.w));
   }
   if (CODE == SIGNED) {
     return vec4<f32>(bitcast<vec4<i32>>(c << vec4<u32>(24u)) >> vec4<u32>(24u));

@@ -46,7 +46,9 @@ export async function runBench(gpu: Gpu, options: BenchOptions, onRow: (row: Ben
   let model: Qwen3VL | undefined;
   let session: Session | undefined;
   try {
-    const created = await createModel(gpu, config, weights);
+    // A training step has no use for the chat's cache, and what the driver says of memory should not count it.
+    const isTraining = options.only?.every((name) => name === "training") ?? false;
+    const created = await createModel(gpu, config, weights, isTraining ? 1024 : LONGEST);
     model = created.model;
     session = new Session(gpu, model);
     const { capacity } = created.plan;
@@ -66,8 +68,8 @@ export async function runBench(gpu: Gpu, options: BenchOptions, onRow: (row: Ben
 }
 
 /** The model with the longest context of the table that fits this device. */
-async function createModel(gpu: Gpu, config: Qwen3VLConfig, weights: GpuWeights) {
-  for (let contextLength = LONGEST; ; contextLength /= 2) {
+async function createModel(gpu: Gpu, config: Qwen3VLConfig, weights: GpuWeights, longest: number) {
+  for (let contextLength = longest; ; contextLength /= 2) {
     const plan: MemoryPlan = planMemory(gpu, config, { contextLength });
     try {
       return { plan, model: await Qwen3VL.create(gpu, config, weights, plan) };

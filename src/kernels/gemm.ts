@@ -35,13 +35,15 @@ export interface GemmOptions {
 /** Rows of A below which each column of C is better summed by a team of threads. */
 const VEC_ROWS = 4;
 /** Workgroups that a product is split into where its sums are long. A constant: the order of sums must not depend on the device. */
-const GROUPS = 256;
+const GROUPS = 512;
+/** Shortest part of a long sum: loading and adding wait for each other, so a workgroup goes few rounds. */
+const LEAST = 64;
 
 /** Tile and split of a product. Depends on the shape alone, so that a run can be repeated bit for bit. */
 function plan(m: number, n: number, k: number) {
   const [tm, tn] = n <= 32 ? [64, 16] : m <= 32 ? [16, 64] : [64, 64];
   const tiles = Math.ceil(m / tm) * Math.ceil(n / tn);
-  const wanted = Math.max(1, Math.min(Math.floor(GROUPS / tiles), Math.ceil(k / 256)));
+  const wanted = Math.max(1, Math.min(Math.floor(GROUPS / tiles), Math.ceil(k / LEAST)));
   const kSlice = Math.ceil(k / wanted / 16) * 16;
   return { tm, tn, kSlice, slices: Math.ceil(k / kSlice) };
 }
@@ -49,7 +51,7 @@ function plan(m: number, n: number, k: number) {
 /** Bytes of the scratch with which products of this shape, of up to m rows, run split. */
 export function gemmScratchBytes(m: number, n: number, k: number): number {
   const { tm, tn } = plan(m, n, k);
-  return 4 * Math.min(m * n * Math.ceil(k / 256), tm * tn * GROUPS);
+  return 4 * Math.min(m * n * Math.ceil(k / LEAST), tm * tn * GROUPS);
 }
 
 /** Records C = scale · op(A) · op(B), or C +=, in f32. Made for LoRA, whose factors have one short side. */

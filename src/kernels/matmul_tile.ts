@@ -99,8 +99,9 @@ function composeTiles(
   if (!subgroups) return compose({ ...flags, BM: o.bm, BN: o.bn, BK: o.bk, SPLIT: split }, ...libraries, tileShader);
   const { m, n, k, subgroup } = variants.matrix!;
   const units = { BK: o.bk, FM: m, FN: n, FK: k, SUBGROUP: subgroup, SG_ROWS: subgroups[0], SG_COLS: subgroups[1] };
-  const head = "enable f16;\nenable subgroups;\nenable chromium_experimental_subgroup_matrix;";
-  return `${head}\ndiagnostic(off, chromium.subgroup_matrix_uniformity);\n${compose({ ...flags, ...units }, ...libraries, matrixShader)}`;
+  const head = ["f16", "subgroups", "chromium_experimental_subgroup_matrix"].map((name) => `enable ${name};`);
+  head.push("diagnostic(off, chromium.subgroup_matrix_uniformity);");
+  return [...head, compose({ ...flags, ...units }, ...libraries, matrixShader)].join("\n");
 }
 
 type Flags = Record<string, number | boolean>;

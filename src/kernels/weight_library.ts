@@ -1,3 +1,6 @@
+import codebook from "../../shaders/lib/codebook.wgsl?raw";
+import codebookConstant from "../../shaders/lib/codebook_constant.wgsl?raw";
+import codebookShared from "../../shaders/lib/codebook_shared.wgsl?raw";
 import rawBf16 from "../../shaders/lib/raw_bf16.wgsl?raw";
 import rawQ4 from "../../shaders/lib/raw_q4.wgsl?raw";
 import unitBf16 from "../../shaders/lib/unit_bf16.wgsl?raw";
@@ -31,5 +34,8 @@ export function weightLibrary(scheme: MatrixScheme): WeightLibrary {
   const { bits, group, code, meta } = grouping(scheme)!;
   if (meta === "f16_pair") return { constants: { GROUP: group }, weight: weightQ4, raw: rawQ4, unit: unitQ4 };
   const constants = { GROUP: group, BITS: bits, CODE: CODES[code], META: METAS[meta], META_WORDS: metaWords(meta) };
-  return { constants, weight: grouped, raw: grouped, unit: grouped };
+  const opened = [codebook, codebookConstant, grouped].join("\n");
+  // Decoding opens every weight for one product, and has shared memory to spare.
+  const unit = code === "nf4" || code === "fp4" ? [codebook, codebookShared, grouped].join("\n") : opened;
+  return { constants, weight: opened, raw: opened, unit };
 }

@@ -221,6 +221,7 @@ export class Linear {
         k: m,
         scale,
         accumulate: true,
+        partial: scratch.partial,
       });
       // du = s · dY B
       gemm(program, {
@@ -243,6 +244,7 @@ export class Linear {
       n: cols,
       k: m,
       accumulate: true,
+      partial: scratch.partial,
     });
     if (!dx) return;
     // dX += du A, through the same mask where x went through one.
@@ -263,7 +265,13 @@ export class Linear {
 }
 
 /** Bytes of `partial` that the pairs of one matrix need for up to m rows. */
-export function loraPartialBytes(weight: { cols: number }, r: number, pairs: readonly MatmulPair[], m: number): number {
-  const sizes = [gemmScratchBytes(m, r, weight.cols), ...pairs.map((p) => gemmScratchBytes(m, p.r, p.rows))];
-  return Math.max(...sizes);
+export function loraPartialBytes(
+  { cols }: { cols: number },
+  r: number,
+  pairs: readonly MatmulPair[],
+  m: number,
+): number {
+  const ofA = [gemmScratchBytes(m, r, cols), gemmScratchBytes(r, cols, m)];
+  const ofB = pairs.flatMap((p) => [gemmScratchBytes(m, p.r, p.rows), gemmScratchBytes(p.rows, p.r, m)]);
+  return Math.max(...ofA, ...ofB);
 }
