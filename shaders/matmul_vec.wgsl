@@ -39,6 +39,7 @@ const OUTPUTS = select(ROWS, ROWS / 2u, GLU);
 // Sums of a workgroup: one a row, and the sum of squares.
 const VALUES = ROWS + 1u;
 const PARTS = 8u;
+const EARLY = PAIRS > 0u && ROWS * PARTS <= W;
 const STRIDE = W + PARTS;  // the padding keeps the parts of different values in different banks
 
 var<workgroup> partial: array<f32, VALUES * STRIDE>;
@@ -93,6 +94,11 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
   let outputs = select(p.n, p.n / 2u, GLU);
   let units = (p.k + 15u) / 16u;
   let i = wg.z;  // row of X
+  // The pairs first where a thread has one part of them: their loads are under way during the loop then.
+  var early = 0.0;
+  if (EARLY && lid < ROWS * PARTS) {
+    early = lora_part(p.column + weight_row(first, lid / PARTS), i, lid % PARTS);
+  }
   var acc: array<f32, ROWS>;
   var square = 0.0;
   for (var u = lid; u < units; u += W) {
@@ -129,7 +135,9 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
       sum += partial[(t / PARTS) * STRIDE + j];
     }
     tail[t] = sum;
-    if (PAIRS > 0u && t < ROWS * PARTS) {
+    if (EARLY && t < ROWS * PARTS) {
+      extra[t] = early;
+    } else if (PAIRS > 0u && t < ROWS * PARTS) {
       extra[t] = lora_part(p.column + weight_row(first, t / PARTS), i, t % PARTS);
     }
   }

@@ -68,6 +68,9 @@ export const VEC_SHAPES: readonly VecShape[] = [
   { rows: 8, moreRounds: 0, unorm: true },
 ];
 
+/** A of LoRA pairs has so few rows that only a workgroup for each keeps a large device busy. */
+const FLOAT_SHAPE: VecShape = { rows: 1, moreRounds: 0, unorm: false };
+
 /** The name under which a device keeps its choice for a matrix. */
 export function vecChoice(weight: Matrix | FloatMatrix, glu = false): string {
   return `matmul_vec ${weight.scheme} ${weight.rows}×${weight.cols}${glu ? " glu" : ""}`;
@@ -77,7 +80,7 @@ function vecShape(gpu: Gpu, o: MatmulOptions): VecShape & { threads: number } {
   const { weight } = o;
   const chosen = gpu.choices.get(vecChoice(weight, o.glu));
   // A run that an earlier version began may name a shape that is no longer among them.
-  const shape = VEC_SHAPES[chosen ?? 0] ?? VEC_SHAPES[0]!;
+  const shape = weight.scheme === "f32" ? FLOAT_SHAPE : (VEC_SHAPES[chosen ?? 0] ?? VEC_SHAPES[0]!);
   // A workgroup of W threads keeps (rows + 1) · (W + 24) words in its 16 KiB.
   const most = Math.min(256, Math.floor((4096 / (shape.rows + 1) - 24) / 32) * 32);
   const units = Math.ceil(weight.cols / 16);
