@@ -1,7 +1,8 @@
 // A visitor's way from files to an adapter, with the page's own buttons, on a software GPU: few rows, few steps. In the middle the tab is
-// closed and the newest checkpoint damaged; the run must end as one that nothing happened to.
+// closed and the newest checkpoint damaged; the run must end as one that nothing happened to. Another one is stopped by hand.
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { RunEvent } from "../src/api/index.ts";
 import { type App, waitForApp } from "./browser.ts";
 import { colourPng } from "./png.ts";
 import { answered, box, CAN_CHAT, limitAnswers, modelLoaded, PATIENCE, scrollsSideways, visit } from "./visitor.ts";
@@ -28,6 +29,35 @@ const draw = (name: string, bars: number) => ({
 const rows = (page: Page) => page.getByRole("region", { name: "Rows" }).locator("tbody tr");
 const set = (page: Page, name: string, value: string) => page.getByLabel(name, { exact: true }).fill(value);
 const start = (page: Page) => page.getByRole("button", { name: "Start training" });
+
+/** Stands in for the browser's wake locks. @returns how many are held */
+async function countWakeLocks(page: Page): Promise<() => Promise<number>> {
+  const held = await page.evaluateHandle(() => {
+    const count = { now: 0 };
+    navigator.wakeLock.request = async () => {
+      count.now++;
+      return { release: async () => void count.now-- } as unknown as WakeLockSentinel;
+    };
+    return count;
+  });
+  return async () => await held.evaluate(({ now }) => now);
+}
+
+/** What the engine says to the newest run while somebody else holds the lock that training takes. */
+async function goOnWhileAnotherTabTrains(page: Page): Promise<string> {
+  return await page.evaluate(
+    async () =>
+      await navigator.locks.request("tabtune-training", async () => {
+        const { engine, callback } = tabtune;
+        const [run] = await engine.listRuns();
+        const onEvent = callback(() => undefined);
+        return await engine.resumeRun(run!.id, "second", onEvent).then(
+          () => "it began",
+          (error: Error) => error.message,
+        );
+      }),
+  );
+}
 
 /** Changes one byte of the newest stored checkpoint. */
 async function damageNewestCheckpoint(page: Page): Promise<number> {
@@ -128,11 +158,15 @@ describe.skipIf(!CAN_CHAT)("a visitor who trains", { timeout: 2 * PATIENCE }, ()
 
   it("trains; pauses, closes the tab, damages a checkpoint, goes on, and loses nothing", async () => {
     const { page } = app;
+    const awake = await countWakeLocks(page);
     await page.getByLabel("Name of the run").fill("First run");
     await start(page).click();
     await page.getByText(/^step 1 of 4/).waitFor({ timeout: PATIENCE });
+    expect(await awake()).toBe(1);
     await page.getByRole("button", { name: "Pause" }).click();
     await page.getByRole("heading", { name: "“First run” is paused" }).waitFor({ timeout: PATIENCE });
+    expect(await awake()).toBe(0);
+    expect(await goOnWhileAnotherTabTrains(page)).toMatch(/under way in this or another tab. Pause or stop it there/);
     await page.getByRole("button", { name: "Go on" }).click();
     await page.getByText(/^step 3 of 4/).waitFor({ timeout: PATIENCE });
     // The tab goes away in the middle of a step.
@@ -147,19 +181,31 @@ describe.skipIf(!CAN_CHAT)("a visitor who trains", { timeout: 2 * PATIENCE }, ()
     await page.getByRole("heading", { name: "“First run” has finished" }).waitFor({ timeout: PATIENCE });
     await page.getByRole("img", { name: /^Loss, latest: loss [\d.e-]+/ }).waitFor();
 
-    const runs = await page.evaluate(async (): Promise<{ log: number[]; scores: number[] }[]> => {
+    const { runs, notes } = await page.evaluate(async () => {
       const { engine, callback } = tabtune;
       const [{ model, dataset, settings }] = (await engine.listRuns()) as [Awaited<ReturnType<typeof engine.loadRun>>];
-      const ignore = callback(() => undefined);
-      await engine.startRun(model.id, dataset.id, settings, { name: "Undisturbed", patience: 0 }, "again", ignore);
-      const all = await engine.listRuns();
-      return all.map(({ log, evaluations }) => ({
+      const start = (name: string, onEvent: (event: RunEvent) => void) =>
+        engine.startRun(model.id, dataset.id, settings, { name, patience: 0 }, name, callback(onEvent));
+      await start("Undisturbed", () => {});
+      // The device is lost once, while a step is under way.
+      let losses = 0;
+      const notes: string[] = [];
+      await start("Reset", (event) => {
+        if (event.type === "note") notes.push(event.message);
+        if (event.type !== "step" || event.record.step !== 2 || losses++ > 0) return;
+        void (engine as unknown as { debugLoseDevice(): Promise<void> }).debugLoseDevice();
+      });
+      const runs = (await engine.listRuns()).map(({ log, evaluations }) => ({
         log: log.map(({ loss }) => loss),
         scores: evaluations.map(({ loss }) => loss),
       }));
+      return { runs, notes };
     });
-    expect(runs[0]!.log).toHaveLength(STEPS);
-    expect(runs[1]).toEqual(runs[0]);
+    expect(notes).toEqual(["The GPU was reset. The run goes on from its last checkpoint."]);
+    const [reset, undisturbed, first] = runs;
+    expect(undisturbed!.log).toHaveLength(STEPS);
+    expect(first).toEqual(undisturbed);
+    expect(reset).toEqual(undisturbed);
   });
 
   it("takes the adapter along, proved, with the log; chats with it", async () => {
@@ -184,5 +230,59 @@ describe.skipIf(!CAN_CHAT)("a visitor who trains", { timeout: 2 * PATIENCE }, ()
     await page.keyboard.press("Enter");
     await answered(page, 1);
     await page.getByRole("article", { name: /Demo.* \+ First run/ }).waitFor();
+    await page.getByRole("button", { name: "Compare with the base model" }).click();
+    const beside = page.getByRole("dialog", { name: "With and without the adapter" });
+    for (const name of ["Base model", "First run"]) {
+      const column = beside.getByRole("region", { name });
+      await expect.poll(() => column.getAttribute("aria-busy"), { timeout: PATIENCE }).toBe("false");
+      expect(await column.locator("p").first().textContent()).toMatch(/\S/);
+    }
+    await page.keyboard.press("Escape");
+  });
+
+  it("stops a run in its middle: the best adapter is offered and answers, the history says so", async () => {
+    const { page } = app;
+    await page.goto(`${app.url}#/train/settings`);
+    await page.getByText("All settings").click();
+    await set(page, "Most steps", "30");
+    await set(page, "Evaluate every", "1");
+    await page.getByLabel("Name of the run").fill("Cut short");
+    await start(page).click();
+    await page.getByText(/^step 2 of 30/).waitFor({ timeout: PATIENCE });
+    await page.getByRole("button", { name: "Stop and keep the best" }).click();
+    await page.getByRole("heading", { name: "“Cut short” was stopped" }).waitFor({ timeout: PATIENCE });
+    const { log, evaluations, adapterStep } = await page.evaluate(async () => (await tabtune.engine.listRuns())[0]!);
+    expect(log.length).toBeGreaterThanOrEqual(2);
+    expect(log.length).toBeLessThan(30);
+    const best = evaluations.toSorted((a, b) => b.relaxed - a.relaxed || a.loss - b.loss)[0]!;
+    expect(best.step).toBeGreaterThan(0);
+    expect(adapterStep).toBe(best.step);
+    await page.getByRole("button", { name: "Chat with it" }).click();
+    await box(page).fill("How many?");
+    await page.keyboard.press("Enter");
+    await answered(page, 1);
+    await page.getByRole("article", { name: /Demo.* \+ Cut short/ }).waitFor();
+    await page.goto(`${app.url}#/train/history`);
+    await page.getByRole("listitem").filter({ hasText: "Cut short" }).getByText("stopped", { exact: true }).waitFor();
+    for (const name of ["First run", "Cut short"]) await page.getByLabel(`Compare ${name}`, { exact: true }).check();
+    const beside = page.getByRole("region", { name: "2 runs compared" });
+    await beside.getByRole("row", { name: /^Most steps (4 30|30 4)$/ }).waitFor();
+  });
+
+  it("types rows in, and takes one back", async () => {
+    const { page } = app;
+    await page.goto(`${app.url}#/train/data`);
+    await page.getByRole("button", { name: "Other data" }).click();
+    await page.getByRole("button", { name: "Type rows in" }).click();
+    for (const [i, answer] of ["Two", "Three"].entries()) {
+      await page.getByLabel("Question of the new row").fill("How many?");
+      await page.getByLabel("Answer of the new row").fill(answer);
+      await page.keyboard.press("Enter");
+      await expect.poll(() => rows(page).count()).toBe(i + 1);
+    }
+    await page.getByRole("button", { name: "Undo" }).click();
+    await expect.poll(() => rows(page).allTextContents()).toEqual([expect.stringContaining("Two")]);
+    await page.getByRole("button", { name: "Redo" }).click();
+    await expect.poll(() => rows(page).count()).toBe(2);
   });
 });
