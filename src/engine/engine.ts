@@ -77,18 +77,15 @@ export class Engine {
     const weights = await GpuWeights.allocate(gpu, manifest.slots);
     try {
       let done = 0;
-      let before: Promise<unknown> = Promise.resolve();
       for await (const { bytes, chunks } of shards) {
         for (const chunk of chunks) weights.write(chunk, bytes);
         done += bytes.byteLength;
-        // writeBuffer copies into staging memory: no more than two shards wait there.
-        await gpu.guard(before);
-        before = gpu.device.queue.onSubmittedWorkDone();
+        // writeBuffer copies into staging memory: wait, so that no more than a shard waits there.
+        await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
         // Frees the shard now: the collector sees a small object and lets a gigabyte of them pile up.
         bytes.buffer.transfer(0);
         options.onProgress?.(done, manifest.bytesTotal);
       }
-      await gpu.guard(before);
       await tune(gpu, config, weights, options.choices, options.signal);
       const { model, used } = await fitCache(gpu, config, weights, plan);
       const asked = options.contextLength ?? plan.capacity;

@@ -56,11 +56,8 @@ export async function openModel(id: string): Promise<ModelManifest> {
   return { ...used, texts };
 }
 
-/** Shards that are read and hashed, side by side, while the caller has another. */
-const AHEAD = 3;
-
 /**
- * The shards in order, each checked against its SHA-256, AHEAD of them read ahead: one more is in memory if the caller lets go of each
+ * The shards in order, each checked against its SHA-256, one read ahead: at most two are in memory if the caller lets go of each
  * before it asks for the next. Throws `DamagedShard` that names the shard.
  */
 export async function* readShards(manifest: ModelManifest, signal?: AbortSignal): AsyncGenerator<LoadedShard> {
@@ -70,10 +67,10 @@ export async function* readShards(manifest: ModelManifest, signal?: AbortSignal)
     promise.catch(() => undefined); // It is awaited one turn later.
     return promise;
   };
-  const next = Array.from({ length: AHEAD }, (_, index) => load(index));
-  for (let index = 0; index < manifest.shards.length; index++) {
-    const shard = await next.shift()!;
-    next.push(load(index + AHEAD));
+  let next = load(0);
+  for (let index = 0; next; index++) {
+    const shard = await next;
+    next = load(index + 1);
     throwIfCancelled(signal);
     yield shard;
   }
