@@ -45,10 +45,7 @@ export const TILE_SHAPES: readonly TileShape[] = [
   { bm: 64, bn: 64, bk: 16, split: 1 },
   { bm: 64, bn: 64, bk: 16, split: 2 },
   { bm: 64, bn: 64, bk: 8, split: 4 },
-  { bm: 128, bn: 128, bk: 32, subgroups: [2, 4] },
   { bm: 64, bn: 128, bk: 32, subgroups: [1, 4] },
-  { bm: 128, bn: 64, bk: 32, subgroups: [2, 2] },
-  { bm: 64, bn: 64, bk: 32, subgroups: [1, 2] },
   { bm: 128, bn: 128, bk: 64, subgroups: [2, 4] },
 ];
 
@@ -72,19 +69,18 @@ export function tileChoice(weight: Matrix | FloatMatrix, m: number, backward = f
   return `matmul_tile ${weight.scheme} ${weight.rows}×${weight.cols} ${rows}${backward ? " backward" : ""}`;
 }
 
-/** Workgroups from which on a large device stays busy with large tiles, and with small ones; on matrix units fewer will do. */
+/** Workgroups from which on a large device stays busy with large tiles, and with small ones. */
 const MANY_LARGE = 384;
 const MANY_SMALL = 512;
-const MANY_MATRIX = 192;
 
-/** The choice of the device, or the largest tile if there are many of them; with few small tiles, two teams share each. */
+/** The choice of the device; else matrix units, or the largest tile if there are many; with few small tiles, two teams share each. */
 function tileShape(gpu: Gpu, { weight, m, backward }: TileOptions): TileShape {
-  const [large, , small, shared, , largeMatrix, smallMatrix] = TILE_SHAPES as TileShape[];
+  const [large, , small, shared, , onUnits] = TILE_SHAPES as TileShape[];
   const chosen = TILE_SHAPES[gpu.choices.get(tileChoice(weight, m, backward)) ?? -1];
   if (chosen && canTile(gpu, chosen)) return chosen;
+  if (canTile(gpu, onUnits!)) return onUnits!;
   const columns = backward ? weight.cols : weight.rows;
   const tiles = ({ bm, bn }: TileShape) => Math.ceil(m / bm) * Math.ceil(columns / bn);
-  if (canTile(gpu, largeMatrix!)) return tiles(largeMatrix!) >= MANY_MATRIX ? largeMatrix! : smallMatrix!;
   if (tiles(large!) >= MANY_LARGE) return large!;
   return tiles(small!) >= MANY_SMALL ? small! : shared!;
 }
