@@ -52,7 +52,7 @@ export class HubServer {
   /** Decides what goes wrong with a request. */
   fault: (request: HubRequest) => HubFault | undefined = () => undefined;
   licence = "apache-2.0";
-  readonly #commits = new Map<string, HubFiles>();
+  readonly commits = new Map<string, HubFiles>();
   #hub!: Server;
   #cdn!: Server;
   #signatures = 0;
@@ -72,8 +72,8 @@ export class HubServer {
 
   /** Puts a new commit at the end of a branch and returns its name. */
   commit(branch: string, files: HubFiles): string {
-    const sha = hash("sha1", branch, String(this.#commits.size), ...Object.values(files));
-    this.#commits.set(sha, files);
+    const sha = hash("sha1", branch, String(this.commits.size), ...Object.values(files));
+    this.commits.set(sha, files);
     this.branches[branch] = sha;
     return sha;
   }
@@ -124,7 +124,7 @@ export class HubServer {
     const [repo, revision] = api ? [api[1], api[3]] : resolve ? [resolve[1], resolve[2]] : [];
     const name = decodeURIComponent(revision ?? "");
     const sha = this.branches[name] ?? name;
-    const files = this.#commits.get(sha);
+    const files = this.commits.get(sha);
     if (repo !== this.repo) refuse("RepoNotFound");
     else if (!files) refuse("RevisionNotFound");
     else if (api?.[2] === "revision") {
@@ -171,7 +171,7 @@ export class HubServer {
 
   #sendLarge(request: HubRequest, response: ServerResponse, fault: HubFault | undefined): void {
     const [, , sha, ...path] = new URL(request.path, this.#cdnOrigin).pathname.split("/");
-    const bytes = this.#commits.get(sha!)?.[path.join("/")];
+    const bytes = this.commits.get(sha!)?.[path.join("/")];
     if (!bytes) return void response.writeHead(404).end();
     this.#send(request, response, bytes, hash("md5", bytes), fault);
   }

@@ -99,6 +99,44 @@ test("the commit is named in every request, both weight files are compared, neig
   expect(await getRecord("import-hashes", manifest.id)).toBeUndefined();
 });
 
+test.each(["awq", "gptq"])(
+  "%s, whose matrices are turned as a whole: no byte comes twice, whole files are compared",
+  async (quant_method) => {
+    // Larger than what is fetched together with its neighbours; each matrix lies in several shards.
+    const [out, cols, groups] = [1024, 2304, 36];
+    const random = seeded(5);
+    const words = (name: string, shape: [number, number]) => ({
+      ...{ name, dtype: "I32", shape },
+      bytes: Uint8Array.from({ length: 4 * shape[0] * shape[1] }, () => random() * 256),
+    });
+    const tensors = ["a", "b"].flatMap((name) => [
+      words(`${name}.qweight`, quant_method === "awq" ? [cols, out / 8] : [cols / 8, out]),
+      words(`${name}.qzeros`, [groups, out / 8]),
+      {
+        ...{ name: `${name}.scales`, dtype: "F16", shape: [groups, out] },
+        bytes: new Uint8Array(new Uint16Array(groups * out).fill(0x2c00).buffer),
+      },
+    ]);
+    const text = (value: object) => new TextEncoder().encode(JSON.stringify(value));
+    hub.commit("main", {
+      "config.json": text({ quantization_config: { quant_method, bits: 4 } }),
+      "tokenizer.json": text({}),
+      "model.safetensors": writeSafetensors(tensors),
+    });
+    const sources = ["a", "b"].map((name) => ({ tensor: `${name}.weight`, rows: out }));
+    const matrices: WeightSlot[] = [{ name: "ab", sources, rows: 2 * out, cols, scheme: "q4z64" }];
+    const job = await planImport({ files: await open(), scheme: "q4a32", slots: () => matrices, shardBytes: 1 << 18 });
+    hub.requests.length = 0;
+    expect(await importModel(job)).toMatchObject({ state: "complete", verifiedFiles: 1 });
+    const times = new Uint8Array(hub.commits.get(hub.branches.main!)!["model.safetensors"]!.length);
+    for (const { range } of weightRanges()) {
+      const [first, last] = /(\d+)-(\d+)/.exec(range!)!.slice(1).map(Number) as [number, number];
+      for (let at = first; at <= last; at++) times[at]!++;
+    }
+    expect(times.findIndex((n) => n > 1)).toBe(-1);
+  },
+);
+
 test("a branch that moves in the middle changes nothing", async () => {
   const expected = await undisturbed();
   const job = await plan();
