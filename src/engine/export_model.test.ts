@@ -165,6 +165,13 @@ test.each<[string, (index: Index) => void, RegExp]>([
     /expected 1 to 4096 shards, found 0/,
   ],
   [
+    "a shard that is null",
+    (index) => {
+      index.shards[0] = null as never;
+    },
+    /expected shards\/00000\.bin with bytes and sha256, found null/,
+  ],
+  [
     "a slot too many",
     (index) => void index.slots.push({ ...index.slots[1], name: "x" }),
     /not all of its|weights for its config/,

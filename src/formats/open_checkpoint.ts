@@ -100,9 +100,10 @@ async function hasSafetensors(files: FileSet, signal?: AbortSignal): Promise<boo
 
 async function readJson(files: FileSet, path: string, signal?: AbortSignal): Promise<unknown> {
   if (!(await files.has(path, signal))) {
+    const other = otherFormat((await files.list(signal)) ?? []);
     throw new TabTuneError(
       "NotFound",
-      `${files.describe()}: expected a folder with config.json and model.safetensors, found no ${path}. Choose the folder of a Hugging Face checkpoint.`,
+      `${files.describe()}: expected a folder with config.json and model.safetensors, found ${other ?? `no ${path}`}. Choose the folder of a Hugging Face checkpoint in safetensors, or GGUF files.`,
     );
   }
   return parseJson(await files.text(path, signal), path);
@@ -136,19 +137,20 @@ async function findWeightFiles(files: FileSet, signal?: AbortSignal): Promise<We
   if (others.length === 1) return { paths: [others[0]!.path], expected: [] };
   throw new TabTuneError(
     "NotFound",
-    `${files.describe()}: expected ${SINGLE} or ${INDEX}, found ${others.length ? `${others.length} safetensors files and no index` : otherFormat(listing ?? [])}. Only safetensors and GGUF checkpoints can be read.`,
+    `${files.describe()}: expected ${SINGLE} or ${INDEX}, found ${others.length ? `${others.length} safetensors files and no index` : (otherFormat(listing ?? []) ?? "neither")}. Only safetensors and GGUF checkpoints can be read.`,
   );
 }
 
 /** Files of formats that are not read. */
 const OTHERS: readonly [path: RegExp, format: string][] = [
-  [/\.onnx(_data(_\d+)?)?$/, "an ONNX export"],
+  [/\.onnx(_data(_\d+)?)?$/, "an ONNX export, whose tensors are named by the exporter and not after the model"],
   [/\.(bin|pt|pth)$/, "PyTorch files"],
   [/\.(mnn|rknn|nexa|dlc|om|mlpackage|mlmodelc|task|litertlm)$/, "a build for one kind of device"],
 ];
 
-function otherFormat(listing: readonly { path: string }[]): string {
-  return OTHERS.find(([sign]) => listing.some(({ path }) => sign.test(path)))?.[1] ?? "neither";
+function otherFormat(listing: readonly { path: string }[]): string | undefined {
+  if (listing.some(({ path }) => path.endsWith(".safetensors"))) return undefined;
+  return OTHERS.find(([sign]) => listing.some(({ path }) => sign.test(path)))?.[1];
 }
 
 async function readIndex(files: FileSet, signal?: AbortSignal): Promise<WeightFiles> {

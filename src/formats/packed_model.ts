@@ -123,9 +123,9 @@ async function compare(path: string, bytes: Uint8Array, sha256: string): Promise
 const isCount = (value: unknown, least = 0): value is number =>
   Number.isSafeInteger(value) && (value as number) >= least;
 
-function checkFile(file: PackedFile, path: string): void {
+function checkFile(file: PackedFile | null, path: string): void {
   const isName = /^[\w./-]+$/.test(path) && !path.includes("..");
-  if (!isName || file.path !== path || !isCount(file.bytes) || !/^[0-9a-f]{64}$/.test(file.sha256)) {
+  if (!isName || file?.path !== path || !isCount(file.bytes) || !/^[0-9a-f]{64}$/.test(file.sha256)) {
     throw bad(`expected ${path} with bytes and sha256, found ${JSON.stringify(file).slice(0, 100)}`);
   }
 }

@@ -407,6 +407,8 @@ test.each<[string, WrittenTensor[], unknown, RegExp]>([
 });
 
 test("a folder of another format is refused by that format's name", async () => {
+  const bare = [{ path: "vision-fp32-text-int4-cpu/model.onnx", file: new Blob(["x"]) }];
+  await expect(openCheckpoint(new BlobFileSet("test", bare))).rejects.toThrow(/found an ONNX export, whose tensors/);
   for (const [path, format] of [
     ["onnx/model_q4.onnx_data", /found an ONNX export/],
     ["pytorch_model.bin", /found PyTorch files/],
