@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type App, openApp } from "./browser.ts";
 import { importSource, storedModels } from "./engine_calls.ts";
@@ -13,6 +14,24 @@ const checkpoint = new RandomCheckpoint({
   ...{ layers: 1, hidden: 128, heads: 2, kvHeads: 1, headDim: 64, ffn: 128, tied: true, vocabulary: 2000 },
   vision: { depth: 1, hidden: 64, heads: 2, ffn: 64, taps: [], positions: 16 },
 });
+
+/** What is stored of a model, shard by shard. */
+async function shardHashes(page: Page, id: string): Promise<string[]> {
+  return await page.evaluate(async (model) => {
+    const done = <T>(request: IDBRequest<T>) =>
+      new Promise<T>((resolve, reject) => {
+        request.onsuccess = () => resolve(request.result);
+        request.onerror = () => reject(request.error);
+      });
+    const database = await done(indexedDB.open("tabtune-weights"));
+    const shards = database.transaction("shards").objectStore("shards");
+    const found = await done(shards.getAll(IDBKeyRange.bound([model, "data"], [model, "data", []])));
+    database.close();
+    const hash = async (shard: Blob) =>
+      String(new Uint8Array(await crypto.subtle.digest("SHA-256", await shard.arrayBuffer())));
+    return await Promise.all((found as Blob[]).map(hash));
+  }, id);
+}
 
 describe("a repository", () => {
   let app: App;
@@ -138,5 +157,60 @@ describe("a repository", () => {
       opened[0]!.id,
     );
     expect(damaged).toEqual({ damaged: [] });
+  });
+
+  it("is paused by a visitor and goes on: the same bytes, and nothing that was stored comes again", {
+    timeout: 240_000,
+  }, async () => {
+    const { page } = app;
+    // In two shards, of which the first takes the file's first 32 MiB.
+    const large = new RandomCheckpoint({
+      ...{ layers: 1, hidden: 128, heads: 2, kvHeads: 1, headDim: 64, ffn: 128, tied: true, vocabulary: 140_000 },
+      vision: { depth: 1, hidden: 64, heads: 2, ffn: 64, taps: [], positions: 16 },
+    });
+    const names = ["config.json", "tokenizer.json", "chat_template.json", "model.safetensors"];
+    hub.commit("large", Object.fromEntries(names.map((name) => [name, readFileSync(join(large.folder, name))])));
+    large.remove();
+    const { value: undisturbed } = await importSource(page, { ...source(), revision: "large" });
+    const expected = await shardHashes(page, undisturbed!.id);
+    expect(expected.length).toBe(2);
+    await page.evaluate(async (id) => await tabtune.engine.deleteModel(id), undisturbed!.id);
+
+    await page.goto(`${app.url}#/models`);
+    await page.getByRole("textbox", { name: /^Model/ }).fill(`${hub.repo}/tree/large`);
+    await page.getByText("Another address of the Hub").click();
+    await page.getByRole("textbox", { name: /^Mirror/ }).fill(hub.endpoint);
+    await page.getByRole("textbox", { name: /^Mirror/ }).press("Tab");
+    await page.getByRole("radio", { name: /^16-bit/ }).check();
+    await page.getByRole("button", { name: "Show what it takes" }).click();
+    const start = page.getByRole("button", { name: "Import", exact: true });
+    await start.waitFor();
+    const begin = (range: string | undefined) => Number(/\d+/.exec(range ?? "0")![0]);
+    const length = (range: string | undefined) => Number(/\d+$/.exec(range ?? "0")![0]) + 1 - begin(range);
+    const SECOND_SHARD = 30 << 20;
+    // A piece of the second shard, no sample that a plan takes.
+    const isSecond = (range: string | undefined) => begin(range) > SECOND_SHARD && length(range) > 1 << 20;
+    let release = () => {};
+    const hold = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    hub.fault = ({ host, range }) => (host === "cdn" && isSecond(range) ? { hold } : undefined);
+    hub.requests.length = 0;
+    await start.click();
+    await expect.poll(() => hub.requests.some(({ range }) => isSecond(range))).toBe(true);
+    await page.getByRole("button", { name: "Pause" }).click();
+    await page.getByRole("heading", { name: /is paused$/ }).waitFor();
+    const half = (await storedModels(page)).find(({ state }) => state === "importing")!;
+    expect(half).toMatchObject({ scheme: "bf16" });
+    release();
+    hub.fault = () => undefined;
+    hub.requests.length = 0;
+    await page.getByRole("button", { name: "Go on", exact: true }).click();
+    await expect.poll(async () => (await storedModels(page)).find(({ id }) => id === half.id)?.state).toBe("complete");
+    expect(await shardHashes(page, half.id)).toEqual(expected);
+    const again = hub.requests.filter(({ host, range }) => host === "cdn" && begin(range) <= SECOND_SHARD);
+    const bytes = again.reduce((sum, { range }) => sum + length(range), 0);
+    // The header, and the samples that tell one checkpoint from another.
+    expect(bytes).toBeLessThan(2 << 20);
   });
 });

@@ -14,12 +14,15 @@ export interface HubRequest {
   authorization: string | undefined;
 }
 
-/** What goes wrong with one request: a status with headers, a connection that is cut after some bytes, or bytes that are changed. */
+/** What goes wrong with one request: a status with headers, a connection that is cut after some bytes, bytes that are changed, or a
+ * long wait. */
 export interface HubFault {
   status?: number;
   headers?: Record<string, string>;
   cutAfter?: number;
   change?: (bytes: Uint8Array) => Uint8Array;
+  /** The answer waits for this. */
+  hold?: Promise<void>;
 }
 
 /** Numbers from 0 to 1 that are the same every time. */
@@ -107,6 +110,12 @@ export class HubServer {
     }
     this.requests.push(request);
     const fault = this.fault(request);
+    if (fault?.hold) void fault.hold.then(() => this.#respond(request, response, fault));
+    else this.#respond(request, response, fault);
+  }
+
+  #respond(request: HubRequest, response: ServerResponse, fault: HubFault | undefined): void {
+    const { host, authorization } = request;
     const mayRead = host === "cdn" || this.token === undefined || authorization === `Bearer ${this.token}`;
     if (fault?.status) response.writeHead(fault.status, fault.headers).end();
     else if (!mayRead) {
