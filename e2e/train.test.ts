@@ -87,6 +87,31 @@ async function damageNewestCheckpoint(page: Page): Promise<number> {
   });
 }
 
+/** True when the newest run has a stored checkpoint. */
+async function hasCheckpoint(page: Page): Promise<boolean> {
+  return await page.evaluate(async () => {
+    const [{ id }] = (await tabtune.engine.listRuns()) as [{ id: string }];
+    const open = indexedDB.open("tabtune-records");
+    const keys = await new Promise<IDBValidKey[]>((resolve) => {
+      open.onsuccess = () => {
+        const range = IDBKeyRange.bound(["run-checkpoint"], ["run-checkpoint", []]);
+        const request = open.result.transaction("records").objectStore("records").getAllKeys(range);
+        request.onsuccess = () => resolve(request.result);
+      };
+    });
+    open.result.close();
+    return keys.some((key) => (key as string[])[1]!.startsWith(id));
+  });
+}
+
+/** Tells the page that it is no longer to be seen, or that it is again. */
+async function setVisibility(page: Page, state: "hidden" | "visible"): Promise<void> {
+  await page.evaluate((state) => {
+    Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, state);
+}
+
 describe.skipIf(!CAN_CHAT)("a visitor who trains", { timeout: 2 * PATIENCE }, () => {
   let app: App;
   beforeAll(async () => {
@@ -246,9 +271,15 @@ describe.skipIf(!CAN_CHAT)("a visitor who trains", { timeout: 2 * PATIENCE }, ()
     await page.getByText("All settings").click();
     await set(page, "Most steps", "30");
     await set(page, "Evaluate every", "1");
+    await set(page, "Checkpoint every", "1000");
     await page.getByLabel("Name of the run").fill("Cut short");
     await start(page).click();
-    await page.getByText(/^step 2 of 30/).waitFor({ timeout: PATIENCE });
+    await page.getByText(/^step 1 of 30/).waitFor({ timeout: PATIENCE });
+    expect(await hasCheckpoint(page)).toBe(false);
+    await setVisibility(page, "hidden");
+    await expect.poll(() => hasCheckpoint(page), { timeout: PATIENCE }).toBe(true);
+    await setVisibility(page, "visible");
+    await page.getByText(/^step [234] of 30/).waitFor({ timeout: PATIENCE });
     await page.getByRole("button", { name: "Stop and keep the best" }).click();
     await page.getByRole("heading", { name: "“Cut short” was stopped" }).waitFor({ timeout: PATIENCE });
     const { log, evaluations, adapterStep } = await page.evaluate(async () => (await tabtune.engine.listRuns())[0]!);
@@ -262,6 +293,15 @@ describe.skipIf(!CAN_CHAT)("a visitor who trains", { timeout: 2 * PATIENCE }, ()
     await page.keyboard.press("Enter");
     await answered(page, 1);
     await page.getByRole("article", { name: /Demo.* \+ Cut short/ }).waitFor();
+    // Another adapter and none at all in the same conversation: the model stays where it is.
+    for (const [i, name] of ["First run", "No adapter"].entries()) {
+      await page.getByLabel("Adapter of this chat").selectOption(name);
+      await box(page).fill("How many?");
+      await page.keyboard.press("Enter");
+      await answered(page, i + 2);
+      const article = name === "No adapter" ? /Demo(?!.* \+ )/ : new RegExp(`Demo.* \\+ ${name}`);
+      await page.getByRole("article", { name: article }).last().waitFor();
+    }
     await page.goto(`${app.url}#/train/history`);
     await page.getByRole("listitem").filter({ hasText: "Cut short" }).getByText("stopped", { exact: true }).waitFor();
     for (const name of ["First run", "Cut short"]) await page.getByLabel(`Compare ${name}`, { exact: true }).check();
