@@ -90,7 +90,7 @@ async function damageNewestCheckpoint(page: Page): Promise<number> {
 /** True when the newest run has a stored checkpoint. */
 async function hasCheckpoint(page: Page): Promise<boolean> {
   return await page.evaluate(async () => {
-    const [{ id }] = (await tabtune.engine.listRuns()) as [{ id: string }];
+    const [run] = await tabtune.engine.listRuns();
     const open = indexedDB.open("tabtune-records");
     const keys = await new Promise<IDBValidKey[]>((resolve) => {
       open.onsuccess = () => {
@@ -100,7 +100,7 @@ async function hasCheckpoint(page: Page): Promise<boolean> {
       };
     });
     open.result.close();
-    return keys.some((key) => (key as string[])[1]!.startsWith(id));
+    return keys.some((key) => (key as string[])[1]!.startsWith(run!.id));
   });
 }
 
