@@ -61,7 +61,12 @@ export default defineConfig({
     projects: [
       {
         extends: true,
-        test: { name: "unit", include: ["src/**/*.test.{ts,tsx}", "scripts/**/*.test.ts", ...IN_NODE] },
+        test: {
+          name: "unit",
+          include: ["src/**/*.test.{ts,tsx}", "scripts/**/*.test.ts", ...IN_NODE],
+          // The slowest take 3 s on an idle machine; the machine may be shared.
+          testTimeout: 20_000,
+        },
       },
       // Compiling for a software GPU keeps one processor busy, running on it all of them: two browsers at a time, …
       browserTests("e2e", { exclude: TIMED, maxWorkers: 2, sequence: { groupOrder: 1 } }),
