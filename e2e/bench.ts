@@ -25,7 +25,7 @@ const { values } = parseArgs({
 });
 if (!PRESETS.includes(values.preset) || !(Number(values.cap) > 0)) {
   console.error(
-    `usage: npm run bench -- [--preset ${PRESETS.join("|")}] [--only decode,prefill,…] [--json FILE] [--compare FILE] [--cap SECONDS] [--chrome-args "..."]`,
+    `usage: npm run bench -- [--preset ${PRESETS.join("|")}] [--only decode,prefill,…] [--json FILE] [--compare FILE] [--cap SECONDS] [--without feature,…] [--chrome-args "..."]`,
   );
   process.exit(2);
 }

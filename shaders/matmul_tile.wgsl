@@ -4,21 +4,6 @@
 // add up at the end, so that a product with few tiles still fills the device. What a team reads next is under way while it computes.
 // Sums in f32. Grid: (ceil(N / BN), ceil(M / BM)).
 
-struct Params {
-  m: u32,
-  n: u32,         // BACKWARD: a multiple of 4
-  k: u32,         // a multiple of 4, unless BACKWARD
-  rowWords: u32,  // words of a weight row
-  ldx: u32,       // row strides of X and Y in elements
-  ldy: u32,
-  xColumn: u32,   // first columns of X and Y
-  yColumn: u32,
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;
-
 const T = (BM / 8u) * (BN / 8u);  // threads of a team
 // Loading is cut into blocks of 4 rows × 4 columns as they lie in memory; X, and W unless BACKWARD, are turned on their way into shared memory.
 const X_BLOCKS = BM * BK / 16u;
@@ -33,20 +18,6 @@ struct Block {
   r1: vec4<u32>,
   r2: vec4<u32>,
   r3: vec4<u32>,
-}
-
-fn x4(row: u32, k: u32) -> vec4<u32> {
-  if (row < p.m && k < p.k) {
-    return bitcast<vec4<u32>>(input4(row * p.ldx + p.xColumn + k, p.k - k));
-  }
-  return vec4<u32>();
-}
-
-fn w4(row: u32, column: u32) -> vec4<u32> {
-  if (row < select(p.n, p.k, BACKWARD) && column < select(p.k, p.n, BACKWARD)) {
-    return raw4(row, column, p.rowWords);
-  }
-  return vec4<u32>();
 }
 
 // Block b of the step at k0, as it lies in memory.

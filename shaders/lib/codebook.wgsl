@@ -8,5 +8,5 @@ const FP4_VALUES = array<f32, 16>(
   0.0, -0.0052083335, -0.6666667, -1.0, -0.33333334, -0.5, -0.16666667, -0.25);
 
 fn constant_value(code: u32) -> f32 {
-  return select(FP4_VALUES[code], NF4_VALUES[code], CODE == 2u);
+  return select(FP4_VALUES[code], NF4_VALUES[code], CODE == NF4);
 }

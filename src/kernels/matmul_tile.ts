@@ -1,6 +1,7 @@
 import activation from "../../shaders/lib/activation.wgsl?raw";
 import inputScalar from "../../shaders/lib/input_scalar.wgsl?raw";
 import inputVec4 from "../../shaders/lib/input_vec4.wgsl?raw";
+import tileOperands from "../../shaders/lib/tile_operands.wgsl?raw";
 import tileShader from "../../shaders/matmul_tile.wgsl?raw";
 import matrixShader from "../../shaders/matmul_tile_subgroup_matrix.wgsl?raw";
 import type { Program } from "../gpu/index.ts";
@@ -128,7 +129,7 @@ export function matmulTiles(program: Program, o: TileOptions): void {
     const flags = { ...constants, BIAS: o.bias !== undefined, ACCUMULATE: accumulate, BACKWARD: backward };
     const isAligned = !backward || (ldx % 4 === 0 && row0 % 4 === 0 && rows % 4 === 0 && o.x.offset % 16 === 0);
     const input = isAligned ? inputVec4 : inputScalar;
-    const code = composeTiles(gpu, shape, flags, raw, input, activate(o.activation));
+    const code = composeTiles(gpu, shape, flags, raw, input, tileOperands, activate(o.activation));
     const stem = shape.subgroups ? "matmul_tile_subgroup_matrix" : "matmul_tile";
     const kernel = gpu.kernel(`${stem} ${weight.scheme}${backward ? " backward" : ""}`, code, "rrrrw");
     const [n, k] = backward ? [weight.cols, rows] : [rows, weight.cols];
