@@ -36,6 +36,21 @@ fn total(v: vec4<f32>) -> f32 {
   return v.x + v.y + v.z + v.w;
 }
 
+fn store_row(row: u32, h: u32, tx: u32, lse: f32, sum: f32, o0: vec4<f32>, o1: vec4<f32>, o2: vec4<f32>, o3: vec4<f32>) {
+  if (row >= p.tokens) {
+    return;
+  }
+  if (tx == 0u) {
+    store_lse(row * p.heads + h, lse);
+  }
+  let vecs = p.d / 4u;
+  let at = (row * p.heads + h) * vecs + tx;
+  if (tx < vecs) { o[at] = o0 / sum; }
+  if (CV > 1u && tx + 8u < vecs) { o[at + 8u] = o1 / sum; }
+  if (CV > 2u && tx + 16u < vecs) { o[at + 16u] = o2 / sum; }
+  if (CV > 3u && tx + 24u < vecs) { o[at + 24u] = o3 / sum; }
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
   let q0 = wg.x * BQ;
@@ -61,7 +76,11 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   let upper = vec4<u32>(span[ty].y, span[ty + 8u].y, span[ty + 16u].y, span[ty + 24u].y);
   var top = vec4<f32>(NEVER);
   var sum = vec4<f32>();
-  var acc: array<vec4<f32>, ACC>;  // 4 queries × CV columns of 4 channels
+  // 4 queries × CV columns of 4 channels; no array, which compilers keep in memory.
+  var a0: mat4x4<f32>;
+  var a1: mat4x4<f32>;
+  var a2: mat4x4<f32>;
+  var a3: mat4x4<f32>;
   for (var k0 = lo; k0 < hi; k0 += BK) {
     // Scores: 4 queries × 4 keys a thread, over chunks of 32 channels.
     var s = mat4x4<f32>();
@@ -114,12 +133,10 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     ps[ty * 32u + tx + 8u] = vec4<f32>(e0.y, e1.y, e2.y, e3.y);
     ps[ty * 32u + tx + 16u] = vec4<f32>(e0.z, e1.z, e2.z, e3.z);
     ps[ty * 32u + tx + 24u] = vec4<f32>(e0.w, e1.w, e2.w, e3.w);
-    for (var c = 0u; c < CV; c++) {
-      acc[c] *= keep.x;
-      acc[CV + c] *= keep.y;
-      acc[2u * CV + c] *= keep.z;
-      acc[3u * CV + c] *= keep.w;
-    }
+    a0 = scale_columns(a0, keep);
+    if (CV > 1u) { a1 = scale_columns(a1, keep); }
+    if (CV > 2u) { a2 = scale_columns(a2, keep); }
+    if (CV > 3u) { a3 = scale_columns(a3, keep); }
     for (var j0 = 0u; j0 < BK; j0 += 8u) {
       workgroupBarrier();
       for (var i = lid; i < 8u * vecs; i += 64u) {
@@ -133,13 +150,11 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
       workgroupBarrier();
       for (var j = 0u; j < 8u; j++) {
         let e = ps[ty * 32u + j0 + j];
-        for (var c = 0u; c < CV; c++) {
-          let v = cs[min(j * vecs + tx + c * 8u, 255u)];
-          acc[c] += e.x * v;
-          acc[CV + c] += e.y * v;
-          acc[2u * CV + c] += e.z * v;
-          acc[3u * CV + c] += e.w * v;
-        }
+        let at = j * vecs + tx;
+        a0 = add_outer(a0, cs[min(at, 255u)], e);
+        if (CV > 1u) { a1 = add_outer(a1, cs[min(at + 8u, 255u)], e); }
+        if (CV > 2u) { a2 = add_outer(a2, cs[min(at + 16u, 255u)], e); }
+        if (CV > 3u) { a3 = add_outer(a3, cs[min(at + 24u, 255u)], e); }
       }
     }
   }
@@ -150,19 +165,11 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   for (var t = 0u; t < 8u; t++) {
     sum += parts[ty * 8u + t];
   }
-  for (var r = 0u; r < 4u; r++) {
-    let row = q0 + ty + 8u * r;
-    if (row < p.tokens) {
-      let inverse = 1.0 / max(sum[r], 1e-30);
-      if (tx == 0u) {
-        store_lse(row * p.heads + h, top[r] + log(max(sum[r], 1e-30)));
-      }
-      for (var c = 0u; c < CV; c++) {
-        let column = tx + c * 8u;
-        if (column < vecs) {
-          o[(row * p.heads + h) * vecs + column] = acc[r * CV + c] * inverse;
-        }
-      }
-    }
-  }
+  let least = max(sum, vec4<f32>(1e-30));
+  let lse = top + log(least);
+  let row = q0 + ty;
+  store_row(row, h, tx, lse.x, least.x, a0[0], a1[0], a2[0], a3[0]);
+  store_row(row + 8u, h, tx, lse.y, least.y, a0[1], a1[1], a2[1], a3[1]);
+  store_row(row + 16u, h, tx, lse.z, least.z, a0[2], a1[2], a2[2], a3[2]);
+  store_row(row + 24u, h, tx, lse.w, least.w, a0[3], a1[3], a2[3], a3[3]);
 }

@@ -37,17 +37,39 @@ const BC = 32u;
 var<workgroup> ws: array<vec4<f32>, 256>;          // P or dS [row % 8][column], of rows 8 apart
 var<workgroup> span: array<vec2<u32>, 32>;
 
-// P or dS of one row and column, from their two dot products.
-fn weigh(row: u32, col: u32, queryHead: u32, s: f32, dp: f32, range: vec2<u32>) -> f32 {
-  if (col < range.x || col >= range.y) {
-    return 0.0;
+// (lse, D) of four rows or columns that are eight apart.
+struct Stats {
+  lse: vec4<f32>,
+  d: vec4<f32>,
+}
+
+fn stats_of(first: u32, head: u32) -> Stats {
+  let at = first * p.heads + head;
+  let a = stats[at];
+  let b = stats[at + 8u * p.heads];
+  let c = stats[at + 16u * p.heads];
+  let d = stats[at + 24u * p.heads];
+  return Stats(vec4<f32>(a.x, b.x, c.x, d.x), vec4<f32>(a.y, b.y, c.y, d.y));
+}
+
+// P or dS of one row and four columns, from their dot products.
+fn weigh(cols: vec4<u32>, range: vec2<u32>, s: vec4<f32>, dp: vec4<f32>, lse: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
+  var w = exp(s * p.scale - lse);
+  if (!VALUE) {
+    w = p.scale * w * (dp - d);
   }
-  let stat = stats[select(row, col, BY_KEY) * p.heads + queryHead];
-  let probability = exp(s * p.scale - stat.x);
-  if (VALUE) {
-    return probability;
+  return select(vec4<f32>(), w, (cols >= vec4<u32>(range.x)) & (cols < vec4<u32>(range.y)));
+}
+
+fn store_row(row: u32, head: u32, tx: u32, o0: vec4<f32>, o1: vec4<f32>, o2: vec4<f32>, o3: vec4<f32>) {
+  if (row >= p.rows) {
+    return;
   }
-  return p.scale * probability * (dp - stat.y);
+  let at = row * p.rowStride + head * p.rowHead + tx;
+  if (tx < p.vecs) { out[at] = o0; }
+  if (CV > 1u && tx + 8u < p.vecs) { out[at + 8u] = o1; }
+  if (CV > 2u && tx + 16u < p.vecs) { out[at + 16u] = o2; }
+  if (CV > 3u && tx + 24u < p.vecs) { out[at + 24u] = o3; }
 }
 
 @compute @workgroup_size(64)
@@ -73,7 +95,15 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     lo = min(lo, s.x);
     hi = max(hi, s.y);
   }
-  var acc: array<vec4<f32>, ACC>;  // 4 rows × CV columns of 4 channels
+  var rowStats: Stats;
+  if (!BY_KEY) {
+    rowStats = stats_of(r0 + ty, queryHead);
+  }
+  // 4 rows × CV columns of 4 channels; no array, which compilers keep in memory.
+  var a0: mat4x4<f32>;
+  var a1: mat4x4<f32>;
+  var a2: mat4x4<f32>;
+  var a3: mat4x4<f32>;
   for (var c0 = lo; c0 < hi; c0 += BC) {
     // The two dot products, 4 rows × 4 columns a thread, over chunks of 32 channels: A first, then B where it is needed.
     var s: mat4x4<f32>;
@@ -109,15 +139,21 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         dp = t;
       }
     }
-    for (var j = 0u; j < 4u; j++) {
-      var w = vec4<f32>();
-      let col = tx + 8u * j;
-      for (var r = 0u; r < 4u; r++) {
-        let line = ty + 8u * r;
-        w[r] = weigh(r0 + line, c0 + col, queryHead, s[r][j], dp[r][j], span[line]);
-      }
-      ws[ty * 32u + col] = w;
+    var colStats: Stats;
+    if (BY_KEY) {
+      colStats = stats_of(c0 + tx, queryHead);
     }
+    let cols = vec4<u32>(c0 + tx) + vec4<u32>(0u, 8u, 16u, 24u);
+    let lse = rowStats.lse;
+    let d = rowStats.d;
+    let w0 = weigh(cols, span[ty], s[0], dp[0], select(vec4<f32>(lse.x), colStats.lse, BY_KEY), select(vec4<f32>(d.x), colStats.d, BY_KEY));
+    let w1 = weigh(cols, span[ty + 8u], s[1], dp[1], select(vec4<f32>(lse.y), colStats.lse, BY_KEY), select(vec4<f32>(d.y), colStats.d, BY_KEY));
+    let w2 = weigh(cols, span[ty + 16u], s[2], dp[2], select(vec4<f32>(lse.z), colStats.lse, BY_KEY), select(vec4<f32>(d.z), colStats.d, BY_KEY));
+    let w3 = weigh(cols, span[ty + 24u], s[3], dp[3], select(vec4<f32>(lse.w), colStats.lse, BY_KEY), select(vec4<f32>(d.w), colStats.d, BY_KEY));
+    ws[ty * 32u + tx] = vec4<f32>(w0.x, w1.x, w2.x, w3.x);
+    ws[ty * 32u + tx + 8u] = vec4<f32>(w0.y, w1.y, w2.y, w3.y);
+    ws[ty * 32u + tx + 16u] = vec4<f32>(w0.z, w1.z, w2.z, w3.z);
+    ws[ty * 32u + tx + 24u] = vec4<f32>(w0.w, w1.w, w2.w, w3.w);
     for (var j0 = 0u; j0 < BC; j0 += 8u) {
       workgroupBarrier();
       for (var i = lid; i < 8u * vecs; i += 64u) {
@@ -132,25 +168,17 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
       workgroupBarrier();
       for (var j = 0u; j < 8u; j++) {
         let w = ws[ty * 32u + j0 + j];
-        for (var c = 0u; c < CV; c++) {
-          let v = cs[min(j * vecs + tx + c * 8u, 255u)];
-          acc[c] += w.x * v;
-          acc[CV + c] += w.y * v;
-          acc[2u * CV + c] += w.z * v;
-          acc[3u * CV + c] += w.w * v;
-        }
+        let at = j * vecs + tx;
+        a0 = add_outer(a0, cs[min(at, 255u)], w);
+        if (CV > 1u) { a1 = add_outer(a1, cs[min(at + 8u, 255u)], w); }
+        if (CV > 2u) { a2 = add_outer(a2, cs[min(at + 16u, 255u)], w); }
+        if (CV > 3u) { a3 = add_outer(a3, cs[min(at + 24u, 255u)], w); }
       }
     }
   }
-  for (var r = 0u; r < 4u; r++) {
-    let row = r0 + ty + 8u * r;
-    if (row < p.rows) {
-      for (var c = 0u; c < CV; c++) {
-        let column = tx + c * 8u;
-        if (column < vecs) {
-          out[row * p.rowStride + queryHead * p.rowHead + column] = acc[r * CV + c];
-        }
-      }
-    }
-  }
+  let row = r0 + ty;
+  store_row(row, queryHead, tx, a0[0], a1[0], a2[0], a3[0]);
+  store_row(row + 8u, queryHead, tx, a0[1], a1[1], a2[1], a3[1]);
+  store_row(row + 16u, queryHead, tx, a0[2], a1[2], a2[2], a3[2]);
+  store_row(row + 24u, queryHead, tx, a0[3], a1[3], a2[3], a3[3]);
 }

@@ -25,3 +25,13 @@ fn add_dots(sums: mat4x4<f32>, ty: u32, tx: u32) -> mat4x4<f32> {
   }
   return mat4x4<f32>(t0, t1, t2, t3);
 }
+
+// `sums` [row][4 channels] with the products of v, 4 channels of one column, and the weights of 4 rows added.
+fn add_outer(sums: mat4x4<f32>, v: vec4<f32>, weights: vec4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(
+    sums[0] + weights.x * v, sums[1] + weights.y * v, sums[2] + weights.z * v, sums[3] + weights.w * v);
+}
+
+fn scale_columns(m: mat4x4<f32>, by: vec4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(m[0] * by.x, m[1] * by.y, m[2] * by.z, m[3] * by.w);
+}

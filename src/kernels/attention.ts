@@ -37,7 +37,7 @@ export interface AttentionOptions extends AttentionShape {
 /** Records softmax(q kᵀ / √d) v for every query over its own range of keys. Source: qwen3-vl.md §5.4, §6.2. */
 export function attention(program: Program, a: AttentionOptions): void {
   const columns = Math.ceil(a.d / 32);
-  const constants = { CV: columns, ACC: 4 * columns };
+  const constants = { CV: columns };
   const code = compose(constants, cacheLibrary(a.cacheType), a.lse ? lseStore : lseNone, dotTile, attentionShader);
   const kernel = program.gpu.kernel(`attention ${a.cacheType} d${a.d}`, code, a.lse ? "rrrrww" : "rrrrw");
   const workPerRow = 4 * a.heads * a.d * Math.max(1, a.keys);

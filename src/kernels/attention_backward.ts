@@ -51,7 +51,7 @@ export function attentionBackward(program: Program, a: AttentionBackwardOptions)
   const pass = (byKey: boolean, isValue: boolean, out: Slice) => {
     const vecs = a.d / 4;
     const columns = Math.ceil(a.d / 32);
-    const constants = { CV: columns, ACC: 4 * columns, BY_KEY: byKey, VALUE: isValue };
+    const constants = { CV: columns, BY_KEY: byKey, VALUE: isValue };
     const code = compose(constants, dotTile, backwardShader);
     const kernel = program.gpu.kernel(`attention_backward ${isValue ? "dv" : byKey ? "dk" : "dq"}`, code, "rrrrrrw");
     const queries = [a.heads * vecs, vecs];
