@@ -1,13 +1,13 @@
 import { type MemoryPlan, planMemory, Session, tune } from "../engine/index.ts";
 import { isError } from "../errors.ts";
-import type { Gpu } from "../gpu/index.ts";
+import type { Gpu, Program } from "../gpu/index.ts";
 import { measureCeilings } from "../kernels/index.ts";
 import { type GpuWeights, Qwen3VL, type Qwen3VLConfig } from "../models/index.ts";
 import type { BenchOptions, BenchRow } from "./bench_protocol.ts";
 import { LONGEST, measureDecode } from "./worker_bench_decode.ts";
 import { KernelBench } from "./worker_bench_kernels.ts";
 import { PRESETS, randomWeights } from "./worker_bench_model.ts";
-import { ENDLESS, promptOf, type Setting, TOO_LONG } from "./worker_bench_setting.ts";
+import { ENDLESS, measureKernels, promptOf, type Setting, TOO_LONG } from "./worker_bench_setting.ts";
 import { measureTraining } from "./worker_bench_train.ts";
 
 const PROMPTS = [128, 512, 2048, 8192];
@@ -122,7 +122,8 @@ async function measurePrefillKernels(setting: Setting): Promise<void> {
   if (setting.options.preset !== "tiny") await kernels.attention(512, 8192);
 }
 
-async function measureVision({ gpu, config, model, options, row }: Setting): Promise<void> {
+async function measureVision(setting: Setting): Promise<void> {
+  const { gpu, config, model, options, row } = setting;
   const { patchSize, inChannels, temporalPatchSize } = config.vision;
   let last = { patches: 0, milliseconds: 0 };
   for (const side of PICTURES) {
@@ -149,5 +150,10 @@ async function measureVision({ gpu, config, model, options, row }: Setting): Pro
     }
     last = { patches, milliseconds: Math.min(...times) };
     row({ part: "vision", name, value: last.milliseconds, unit: "ms" });
+    // On software one size must do, and it is timed as a whole.
+    if (gpu.isSoftware || side === PICTURES.at(-1)) continue;
+    const inspect = (program: Program) => measureKernels(setting, "vision kernels", name, program);
+    const { features } = await model.vision.encode(pixels, [1, g, g], { inspect });
+    for (const slice of features) gpu.free(slice);
   }
 }

@@ -1,6 +1,6 @@
 import type { Session } from "../engine/index.ts";
-import type { Gpu } from "../gpu/index.ts";
-import { type Ceilings, GREEDY, type SampleSettings } from "../kernels/index.ts";
+import type { Gpu, Program } from "../gpu/index.ts";
+import { type Ceilings, GREEDY, type SampleSettings, timeProgram } from "../kernels/index.ts";
 import { GpuAdapter, type GpuWeights, loraModules, type Qwen3VL, type Qwen3VLConfig } from "../models/index.ts";
 import { DEFAULT_SETTINGS } from "../train/index.ts";
 import type { BenchOptions, BenchRow } from "./bench_protocol.ts";
@@ -46,4 +46,27 @@ export function defaultAdapter({ gpu, config }: Setting): Promise<GpuAdapter> {
     config,
     loraModules(config, parts).map(({ path }) => ({ path, r, scale: 1 })),
   );
+}
+
+/** How long each kernel's dispatches of a program take, one kernel after the other; what they compute does not matter. */
+export async function measureKernels(
+  { gpu, ceilings, row }: Setting,
+  part: string,
+  name: string,
+  program: Program,
+): Promise<void> {
+  const all = await timeProgram(gpu, program, { bytes: 0, flops: program.work }, ceilings);
+  row({ part, name: `${name}, all`, value: all.milliseconds, unit: "ms", share: all.share, bound: "arithmetic" });
+  for (const [label, { dispatches, work }] of program.byKernel) {
+    const cost = { bytes: 0, flops: work };
+    const { milliseconds, share } = await timeProgram(gpu, program.only(label), cost, ceilings);
+    row({
+      part,
+      name: `${name}, ${dispatches} × ${label}`,
+      value: milliseconds,
+      unit: "ms",
+      share,
+      bound: "arithmetic",
+    });
+  }
 }

@@ -1,8 +1,7 @@
 import type { Program } from "../gpu/index.ts";
-import { timeProgram } from "../kernels/index.ts";
 import { type GpuAdapter, type Grid, type ImageFeatures, LoraTraining } from "../models/index.ts";
 import { Optimizer } from "../train/index.ts";
-import { defaultAdapter, type Setting } from "./worker_bench_setting.ts";
+import { defaultAdapter, measureKernels, type Setting } from "./worker_bench_setting.ts";
 
 /** Tokens of a step: one picture of 448 × 448 and text. 326 = 196 + 2 + 128. */
 const LENGTHS = [326, 1026];
@@ -49,22 +48,6 @@ interface Length extends Setting {
   name: string;
 }
 
-/** How long each kernel's dispatches of a step take, one kernel after the other; what they compute does not matter. */
-async function measureKernels({ gpu, ceilings, row, name }: Length, program: Program): Promise<void> {
-  for (const [label, { dispatches, work }] of program.byKernel) {
-    const cost = { bytes: 0, flops: work };
-    const { milliseconds, share } = await timeProgram(gpu, program.only(label), cost, ceilings);
-    row({
-      part: "lora step kernels",
-      name: `${name}, ${dispatches} × ${label}`,
-      value: milliseconds,
-      unit: "ms",
-      share,
-      bound: "arithmetic",
-    });
-  }
-}
-
 async function measureLength(o: Length): Promise<number> {
   const { gpu, config, model, options, row, adapter, features, grid, tokens, name } = o;
   const ids = Array.from({ length: tokens }, (_, i) => {
@@ -98,7 +81,7 @@ async function measureLength(o: Length): Promise<number> {
     row({ part: "lora step", name, value, unit: "ms" });
     // On software one length must do: it takes longer than it tells.
     if (!gpu.isSoftware || tokens === LENGTHS[0]) {
-      const inspect = (program: Program) => measureKernels(o, program);
+      const inspect = (program: Program) => measureKernels(o, "lora step kernels", name, program);
       await training.accumulate([example], { weight: 0, seed: 0, inspect });
     }
     const cache = gpu.ledger.byOwner()["KV cache"] ?? 0;

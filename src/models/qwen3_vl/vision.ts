@@ -48,7 +48,13 @@ export class VisionTower {
   async encode(
     pixels: Float32Array<ArrayBuffer>,
     grid: Grid,
-    options: { signal?: AbortSignal; onProgress?: (share: number) => void; tap?: Tap } = {},
+    options: {
+      signal?: AbortSignal;
+      onProgress?: (share: number) => void;
+      tap?: Tap;
+      /** Called with what has run, for benchmarks. */
+      inspect?: (program: Program) => Promise<void>;
+    } = {},
   ): Promise<ImageFeatures> {
     const gpu = this.#gpu;
     const { vision } = this.#config;
@@ -73,6 +79,7 @@ export class VisionTower {
         this.#record(program, keep, inputs, patches, grid[1] * grid[2], features, options.tap);
       });
       await program.seal().run(options.signal, options.onProgress);
+      await options.inspect?.(program);
       return { tokens, features, bytes: features.reduce((sum, f) => sum + f.size, 0) };
     } catch (error) {
       for (const slice of features) gpu.free(slice);
