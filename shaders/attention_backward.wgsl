@@ -5,9 +5,9 @@
 // rowA, colA: q and k (k and q when BY_KEY); rowB, colB: dO and v (v and dO). q, dO [tokens][heads][d], k, v [kvHeads][capacity][d], all f32.
 // spans [rows] (lo, hi): the columns that a row meets; stats [tokens][heads] (lse, D). out as q for dq; [heads][capacity][d] for dk and dv,
 // the share of every query head: rope_backward.wgsl adds up the heads that read one kv head.
-// No atomics: the same inputs give the same bits. One workgroup of 64 threads for 32 rows of a query head, 32 columns a step (lib/dot_tile.wgsl);
+// No atomics: the same inputs give the same bits. One workgroup of 64 threads for 64 rows of a query head, 32 columns a step (lib/score_tile.wgsl);
 // sums in f32.
-// Grid: (ceil(rows/32), heads).
+// Grid: (ceil(rows/64), heads).
 
 struct Params {
   row0: u32,       // first row of this dispatch
@@ -31,34 +31,87 @@ struct Params {
 @group(0) @binding(6) var<storage, read> stats: array<vec2<f32>>;
 @group(0) @binding(7) var<storage, read_write> out: array<vec4<f32>>;
 
-const BR = 32u;
-const BC = 32u;
+var<workgroup> span: array<vec2<u32>, ROWS>;
 
-var<workgroup> ws: array<vec4<f32>, 256>;          // P or dS [row % 8][column], of rows 8 apart
-var<workgroup> span: array<vec2<u32>, 32>;
-
-// (lse, D) of four rows or columns that are eight apart.
-struct Stats {
-  lse: vec4<f32>,
-  d: vec4<f32>,
-}
-
-fn stats_of(first: u32, head: u32) -> Stats {
-  let at = first * p.heads + head;
-  let a = stats[at];
-  let b = stats[at + 8u * p.heads];
-  let c = stats[at + 16u * p.heads];
-  let d = stats[at + 24u * p.heads];
-  return Stats(vec4<f32>(a.x, b.x, c.x, d.x), vec4<f32>(a.y, b.y, c.y, d.y));
-}
-
-// P or dS of one row and four columns, from their dot products.
-fn weigh(cols: vec4<u32>, range: vec2<u32>, s: vec4<f32>, dp: vec4<f32>, lse: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
-  var w = exp(s * p.scale - lse);
-  if (!VALUE) {
-    w = p.scale * w * (dp - d);
+// Where the vec4 of a row or a column lies, and the two halves of each dot product.
+fn row_at(isB: bool, row: u32, head: u32, c: u32) -> vec4<f32> {
+  if (row >= p.rows || c >= p.vecs) {
+    return vec4<f32>();
   }
-  return select(vec4<f32>(), w, (cols >= vec4<u32>(range.x)) & (cols < vec4<u32>(range.y)));
+  let at = row * p.rowStride + head * p.rowHead + c;
+  if (isB) {
+    return rowB[at];
+  }
+  return rowA[at];
+}
+
+fn col_at(isB: bool, col: u32, end: u32, head: u32, c: u32) -> vec4<f32> {
+  if (col >= end || c >= p.vecs) {
+    return vec4<f32>();
+  }
+  let at = col * p.colStride + head * p.colHead + c;
+  if (isB) {
+    return colB[at];
+  }
+  return colA[at];
+}
+
+// Dot products of the rows from r0 on with the columns from c0 on, of A or of B.
+fn dots(isB: bool, r0: u32, rowHead: u32, c0: u32, end: u32, colHead: u32, lid: u32) -> Tile {
+  var t = Tile();
+  for (var v0 = 0u; v0 < p.vecs; v0 += CHUNK) {
+    let c = v0 + lid % CHUNK;
+    let row = r0 + 4u * (lid / CHUNK);
+    var columns = mat4x4<f32>();
+    if (lid < 8u * CHUNK) {
+      let col = c0 + lid / CHUNK;
+      columns = mat4x4<f32>(
+        col_at(isB, col, end, colHead, c), col_at(isB, col + 8u, end, colHead, c),
+        col_at(isB, col + 16u, end, colHead, c), col_at(isB, col + 24u, end, colHead, c));
+    }
+    place_chunk(lid, mat4x4<f32>(
+      row_at(isB, row, rowHead, c), row_at(isB, row + 1u, rowHead, c),
+      row_at(isB, row + 2u, rowHead, c), row_at(isB, row + 3u, rowHead, c)), columns);
+    add_chunk(&t, lid / 8u, lid % 8u);
+  }
+  return t;
+}
+
+// (lse, D) of each row and of each column of a tile's part: those of the four rows, or of the four columns.
+fn row_stats(row: u32, head: u32) -> mat4x2<f32> {
+  let at = row * p.heads + head;
+  return mat4x2<f32>(stats[at], stats[at + p.heads], stats[at + 2u * p.heads], stats[at + 3u * p.heads]);
+}
+
+fn col_stats(col: u32, head: u32) -> mat4x2<f32> {
+  let at = col * p.heads + head;
+  return mat4x2<f32>(stats[at], stats[at + 8u * p.heads], stats[at + 16u * p.heads], stats[at + 24u * p.heads]);
+}
+
+// One half of the stats (0: lse, 1: D) for four rows × four columns.
+fn spread(m: mat4x2<f32>, half: u32) -> mat4x4<f32> {
+  let v = transpose(m)[half];
+  if (BY_KEY) {
+    return mat4x4<f32>(v, v, v, v);
+  }
+  return mat4x4<f32>(vec4<f32>(v.x), vec4<f32>(v.y), vec4<f32>(v.z), vec4<f32>(v.w));
+}
+
+fn probability(s: vec4<f32>, lse: vec4<f32>, cols: vec4<u32>, range: vec2<u32>) -> vec4<f32> {
+  return select(vec4<f32>(), exp(s * p.scale - lse), (cols >= vec4<u32>(range.x)) & (cols < vec4<u32>(range.y)));
+}
+
+fn probabilities(s: mat4x4<f32>, lse: mat4x4<f32>, cols: vec4<u32>, row: u32) -> mat4x4<f32> {
+  return mat4x4<f32>(
+    probability(s[0], lse[0], cols, span[row]), probability(s[1], lse[1], cols, span[row + 1u]),
+    probability(s[2], lse[2], cols, span[row + 2u]), probability(s[3], lse[3], cols, span[row + 3u]));
+}
+
+// dS = scale · P ⊙ (dP − D).
+fn slopes(probability: mat4x4<f32>, dp: mat4x4<f32>, d: mat4x4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(
+    p.scale * probability[0] * (dp[0] - d[0]), p.scale * probability[1] * (dp[1] - d[1]),
+    p.scale * probability[2] * (dp[2] - d[2]), p.scale * probability[3] * (dp[3] - d[3]));
 }
 
 fn store_row(row: u32, head: u32, tx: u32, o0: vec4<f32>, o1: vec4<f32>, o2: vec4<f32>, o3: vec4<f32>) {
@@ -74,111 +127,61 @@ fn store_row(row: u32, head: u32, tx: u32, o0: vec4<f32>, o1: vec4<f32>, o2: vec
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
-  let r0 = p.row0 + wg.x * BR;
+  let r0 = p.row0 + wg.x * ROWS;
   let queryHead = wg.y;
   let kvHead = queryHead / p.group;
   let rowHead = select(queryHead, kvHead, BY_KEY);
   let colHead = select(kvHead, queryHead, BY_KEY);
   let vecs = p.vecs;
-  // A thread holds rows ty, ty + 8, ty + 16, ty + 24 and columns tx, tx + 8, tx + 16, tx + 24 of a step.
   let ty = lid / 8u;
   let tx = lid % 8u;
-  if (lid < BR) {
-    let row = r0 + lid;
-    span[lid] = select(vec2<u32>(0xffffffffu, 0u), spans[min(row, p.rows - 1u)], row < p.rows);
-  }
+  span[lid] = select(vec2<u32>(0xffffffffu, 0u), spans[min(r0 + lid, p.rows - 1u)], r0 + lid < p.rows);
   workgroupBarrier();
   var lo = 0xffffffffu;
   var hi = 0u;
-  for (var i = 0u; i < BR; i++) {
+  for (var i = 0u; i < ROWS; i++) {
     let s = workgroupUniformLoad(&span[i]);
     lo = min(lo, s.x);
     hi = max(hi, s.y);
   }
-  var rowStats: Stats;
-  if (!BY_KEY) {
-    rowStats = stats_of(r0 + ty, queryHead);
-  }
-  // 4 rows × CV columns of 4 channels; no array, which compilers keep in memory.
-  var a0: mat4x4<f32>;
-  var a1: mat4x4<f32>;
-  var a2: mat4x4<f32>;
-  var a3: mat4x4<f32>;
-  for (var c0 = lo; c0 < hi; c0 += BC) {
-    // The two dot products, 4 rows × 4 columns a thread, over chunks of 32 channels: A first, then B where it is needed.
-    var s: mat4x4<f32>;
-    var dp: mat4x4<f32>;
-    for (var which = 0u; which < select(2u, 1u, VALUE); which++) {
-      var t = mat4x4<f32>();
-      for (var v0 = 0u; v0 < vecs; v0 += 8u) {
-        workgroupBarrier();
-        for (var i = lid; i < 256u; i += 64u) {
-          let line = i / 8u;
-          let c = v0 + i % 8u;
-          var rv = vec4<f32>();
-          var cv = vec4<f32>();
-          if (c < vecs) {
-            if (r0 + line < p.rows) {
-              let at = (r0 + line) * p.rowStride + rowHead * p.rowHead + c;
-              if (which == 0u) { rv = rowA[at]; } else { rv = rowB[at]; }
-            }
-            if (c0 + line < hi) {
-              let at = (c0 + line) * p.colStride + colHead * p.colHead + c;
-              if (which == 0u) { cv = colA[at]; } else { cv = colB[at]; }
-            }
-          }
-          rs[(i % 8u) * STRIDE + line] = rv;
-          cs[(i % 8u) * STRIDE + line] = cv;
-        }
-        workgroupBarrier();
-        t = add_dots(t, ty, tx);
-      }
-      if (which == 0u) {
-        s = t;
-      } else {
-        dp = t;
-      }
-    }
-    var colStats: Stats;
-    if (BY_KEY) {
-      colStats = stats_of(c0 + tx, queryHead);
-    }
+  let a = 4u * ty;
+  let b = 32u + 4u * ty;
+  var acc = Sums();
+  for (var c0 = lo; c0 < hi; c0 += COLS) {
     let cols = vec4<u32>(c0 + tx) + vec4<u32>(0u, 8u, 16u, 24u);
-    let lse = rowStats.lse;
-    let d = rowStats.d;
-    let w0 = weigh(cols, span[ty], s[0], dp[0], select(vec4<f32>(lse.x), colStats.lse, BY_KEY), select(vec4<f32>(d.x), colStats.d, BY_KEY));
-    let w1 = weigh(cols, span[ty + 8u], s[1], dp[1], select(vec4<f32>(lse.y), colStats.lse, BY_KEY), select(vec4<f32>(d.y), colStats.d, BY_KEY));
-    let w2 = weigh(cols, span[ty + 16u], s[2], dp[2], select(vec4<f32>(lse.z), colStats.lse, BY_KEY), select(vec4<f32>(d.z), colStats.d, BY_KEY));
-    let w3 = weigh(cols, span[ty + 24u], s[3], dp[3], select(vec4<f32>(lse.w), colStats.lse, BY_KEY), select(vec4<f32>(d.w), colStats.d, BY_KEY));
-    ws[ty * 32u + tx] = vec4<f32>(w0.x, w1.x, w2.x, w3.x);
-    ws[ty * 32u + tx + 8u] = vec4<f32>(w0.y, w1.y, w2.y, w3.y);
-    ws[ty * 32u + tx + 16u] = vec4<f32>(w0.z, w1.z, w2.z, w3.z);
-    ws[ty * 32u + tx + 24u] = vec4<f32>(w0.w, w1.w, w2.w, w3.w);
-    for (var j0 = 0u; j0 < BC; j0 += 8u) {
+    var statsA: mat4x2<f32>;
+    var statsB: mat4x2<f32>;
+    if (BY_KEY) {
+      statsA = col_stats(c0 + tx, queryHead);
+      statsB = statsA;
+    } else {
+      statsA = row_stats(r0 + a, queryHead);
+      statsB = row_stats(r0 + b, queryHead);
+    }
+    var t = dots(false, r0, rowHead, c0, hi, colHead, lid);
+    t.a = probabilities(t.a, spread(statsA, 0u), cols, a);
+    t.b = probabilities(t.b, spread(statsB, 0u), cols, b);
+    if (!VALUE) {
+      let dp = dots(true, r0, rowHead, c0, hi, colHead, lid);
+      t.a = slopes(t.a, dp.a, spread(statsA, 1u));
+      t.b = slopes(t.b, dp.b, spread(statsB, 1u));
+    }
+    put_weights(t, ty, tx);
+    for (var j0 = 0u; j0 < COLS; j0 += 8u) {
       workgroupBarrier();
       for (var i = lid; i < 8u * vecs; i += 64u) {
-        let col = c0 + j0 + i / vecs;
-        var v = vec4<f32>();
-        if (col < hi) {
-          let at = col * p.colStride + colHead * p.colHead + i % vecs;
-          if (VALUE) { v = colB[at]; } else { v = colA[at]; }
-        }
-        cs[i] = v;
+        stage[i] = col_at(VALUE, c0 + j0 + i / vecs, hi, colHead, i % vecs);
       }
       workgroupBarrier();
-      for (var j = 0u; j < 8u; j++) {
-        let w = ws[ty * 32u + j0 + j];
-        let at = j * vecs + tx;
-        a0 = add_outer(a0, cs[min(at, 255u)], w);
-        if (CV > 1u) { a1 = add_outer(a1, cs[min(at + 8u, 255u)], w); }
-        if (CV > 2u) { a2 = add_outer(a2, cs[min(at + 16u, 255u)], w); }
-        if (CV > 3u) { a3 = add_outer(a3, cs[min(at + 24u, 255u)], w); }
-      }
+      add_columns(&acc, j0, vecs, ty, tx);
     }
   }
-  let row = r0 + ty;
-  store_row(row, queryHead, tx, a0[0], a1[0], a2[0], a3[0]);
-  store_row(row + 8u, queryHead, tx, a0[1], a1[1], a2[1], a3[1]);
-  store_row(row + 16u, queryHead, tx, a0[2], a1[2], a2[2], a3[2]);
-  store_row(row + 24u, queryHead, tx, a0[3], a1[3], a2[3], a3[3]);
+  store_row(r0 + a, queryHead, tx, acc.a0[0], acc.a1[0], acc.a2[0], acc.a3[0]);
+  store_row(r0 + a + 1u, queryHead, tx, acc.a0[1], acc.a1[1], acc.a2[1], acc.a3[1]);
+  store_row(r0 + a + 2u, queryHead, tx, acc.a0[2], acc.a1[2], acc.a2[2], acc.a3[2]);
+  store_row(r0 + a + 3u, queryHead, tx, acc.a0[3], acc.a1[3], acc.a2[3], acc.a3[3]);
+  store_row(r0 + b, queryHead, tx, acc.b0[0], acc.b1[0], acc.b2[0], acc.b3[0]);
+  store_row(r0 + b + 1u, queryHead, tx, acc.b0[1], acc.b1[1], acc.b2[1], acc.b3[1]);
+  store_row(r0 + b + 2u, queryHead, tx, acc.b0[2], acc.b1[2], acc.b2[2], acc.b3[2]);
+  store_row(r0 + b + 3u, queryHead, tx, acc.b0[3], acc.b1[3], acc.b2[3], acc.b3[3]);
 }

@@ -1,6 +1,6 @@
 import backwardShader from "../../shaders/attention_backward.wgsl?raw";
 import deltaShader from "../../shaders/attention_backward_delta.wgsl?raw";
-import dotTile from "../../shaders/lib/dot_tile.wgsl?raw";
+import scoreTile from "../../shaders/lib/score_tile.wgsl?raw";
 import { f32, type Program } from "../gpu/index.ts";
 import { compose, fold, type Slice } from "./source.ts";
 
@@ -52,14 +52,14 @@ export function attentionBackward(program: Program, a: AttentionBackwardOptions)
     const vecs = a.d / 4;
     const columns = Math.ceil(a.d / 32);
     const constants = { CV: columns, BY_KEY: byKey, VALUE: isValue };
-    const code = compose(constants, dotTile, backwardShader);
+    const code = compose(constants, scoreTile, backwardShader);
     const kernel = program.gpu.kernel(`attention_backward ${isValue ? "dv" : byKey ? "dk" : "dq"}`, code, "rrrrrrw");
     const queries = [a.heads * vecs, vecs];
     const keys = [vecs, a.capacity * vecs];
     const strides = byKey ? [...keys, ...queries] : [...queries, ...keys];
     const count = byKey ? a.keys : a.tokens;
     const workPerRow = ((isValue ? 4 : 6) * a.tokens * a.heads * a.d * Math.max(1, a.seen)) / count;
-    const step = Math.ceil(program.gpu.governor.rows(workPerRow, 32, count) / 32) * 32;
+    const step = Math.ceil(program.gpu.governor.rows(workPerRow, 64, count) / 64) * 64;
     for (let row = 0; row < count; row += step) {
       const end = Math.min(count, row + step);
       program.dispatch(kernel, {
@@ -67,7 +67,7 @@ export function attentionBackward(program: Program, a: AttentionBackwardOptions)
         buffers: byKey
           ? [a.k, a.q, a.v, a.dout, a.keyRanges, a.stats, out]
           : [a.q, a.k, a.dout, a.v, a.ranges, a.stats, out],
-        grid: [Math.ceil((end - row) / 32), a.heads],
+        grid: [Math.ceil((end - row) / 64), a.heads],
         work: workPerRow * (end - row),
       });
     }
