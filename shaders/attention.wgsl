@@ -24,8 +24,6 @@ struct Params {
 const NEVER = -1e30;
 const MAXIMA = 9u;  // between the rows of maxima in `stage`
 
-var<workgroup> span: array<vec2<u32>, ROWS>;
-
 fn q_at(row: u32, head: u32, c: u32) -> vec4<f32> {
   if (row < p.tokens && c < p.d / 4u) {
     return q[(row * p.heads + head) * (p.d / 4u) + c];
@@ -96,15 +94,9 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   let vecs = p.d / 4u;
   let ty = lid / 8u;
   let tx = lid % 8u;
-  span[lid] = select(vec2<u32>(0xffffffffu, 0u), ranges[min(q0 + lid, p.tokens - 1u)], q0 + lid < p.tokens);
-  workgroupBarrier();
-  var lo = 0xffffffffu;
-  var hi = 0u;
-  for (var i = 0u; i < ROWS; i++) {
-    let s = workgroupUniformLoad(&span[i]);
-    lo = min(lo, s.x);
-    hi = max(hi, s.y);
-  }
+  let met = span_of(lid, select(vec2<u32>(0xffffffffu, 0u), ranges[min(q0 + lid, p.tokens - 1u)], q0 + lid < p.tokens));
+  let lo = met.x;
+  let hi = met.y;
   var topA = vec4<f32>(NEVER);
   var topB = vec4<f32>(NEVER);
   var sumA = vec4<f32>();

@@ -31,8 +31,6 @@ struct Params {
 @group(0) @binding(6) var<storage, read> stats: array<vec2<f32>>;
 @group(0) @binding(7) var<storage, read_write> out: array<vec4<f32>>;
 
-var<workgroup> span: array<vec2<u32>, ROWS>;
-
 // Where the vec4 of a row or a column lies, and the two halves of each dot product.
 fn row_at(isB: bool, row: u32, head: u32, c: u32) -> vec4<f32> {
   if (row >= p.rows || c >= p.vecs) {
@@ -135,15 +133,9 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   let vecs = p.vecs;
   let ty = lid / 8u;
   let tx = lid % 8u;
-  span[lid] = select(vec2<u32>(0xffffffffu, 0u), spans[min(r0 + lid, p.rows - 1u)], r0 + lid < p.rows);
-  workgroupBarrier();
-  var lo = 0xffffffffu;
-  var hi = 0u;
-  for (var i = 0u; i < ROWS; i++) {
-    let s = workgroupUniformLoad(&span[i]);
-    lo = min(lo, s.x);
-    hi = max(hi, s.y);
-  }
+  let met = span_of(lid, select(vec2<u32>(0xffffffffu, 0u), spans[min(r0 + lid, p.rows - 1u)], r0 + lid < p.rows));
+  let lo = met.x;
+  let hi = met.y;
   let a = 4u * ty;
   let b = 32u + 4u * ty;
   var acc = Sums();

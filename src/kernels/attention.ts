@@ -4,6 +4,7 @@ import decodeReduceShader from "../../shaders/attention_decode_reduce.wgsl?raw";
 import lseStore from "../../shaders/lib/lse.wgsl?raw";
 import lseNone from "../../shaders/lib/lse_none.wgsl?raw";
 import scoreTile from "../../shaders/lib/score_tile.wgsl?raw";
+import spanLibrary from "../../shaders/lib/span.wgsl?raw";
 import { f32, type GridHandle, type Program } from "../gpu/index.ts";
 import { type CacheType, cacheLibrary } from "./rope.ts";
 import { compose, type Slice, sliceFrom } from "./source.ts";
@@ -38,7 +39,7 @@ export interface AttentionOptions extends AttentionShape {
 export function attention(program: Program, a: AttentionOptions): void {
   const columns = Math.ceil(a.d / 32);
   const constants = { CV: columns };
-  const code = compose(constants, cacheLibrary(a.cacheType), a.lse ? lseStore : lseNone, scoreTile, attentionShader);
+  const code = compose(constants, cacheLibrary(a.cacheType), a.lse ? lseStore : lseNone, scoreTile, spanLibrary, attentionShader);
   const kernel = program.gpu.kernel(`attention ${a.cacheType} d${a.d}`, code, a.lse ? "rrrrww" : "rrrrw");
   const workPerRow = 4 * a.heads * a.d * Math.max(1, a.keys);
   // 64 rows keep the byte offsets of q, ranges and o at multiples of 256.

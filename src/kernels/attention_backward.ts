@@ -1,6 +1,7 @@
 import backwardShader from "../../shaders/attention_backward.wgsl?raw";
 import deltaShader from "../../shaders/attention_backward_delta.wgsl?raw";
 import scoreTile from "../../shaders/lib/score_tile.wgsl?raw";
+import spanLibrary from "../../shaders/lib/span.wgsl?raw";
 import { f32, type Program } from "../gpu/index.ts";
 import { compose, fold, type Slice } from "./source.ts";
 
@@ -52,7 +53,7 @@ export function attentionBackward(program: Program, a: AttentionBackwardOptions)
     const vecs = a.d / 4;
     const columns = Math.ceil(a.d / 32);
     const constants = { CV: columns, BY_KEY: byKey, VALUE: isValue };
-    const code = compose(constants, scoreTile, backwardShader);
+    const code = compose(constants, scoreTile, spanLibrary, backwardShader);
     const kernel = program.gpu.kernel(`attention_backward ${isValue ? "dv" : byKey ? "dk" : "dq"}`, code, "rrrrrrw");
     const queries = [a.heads * vecs, vecs];
     const keys = [vecs, a.capacity * vecs];
