@@ -197,7 +197,6 @@ export async function fuzzTargets(): Promise<Target[]> {
     {
       name: "zip",
       seeds: [new Map([["z.zip", new Uint8Array(await zip.arrayBuffer())]])],
-      unpacks: 1032,
       async read(files) {
         for (const [path, bytes] of files) for (const file of await openZip(new Blob([bytes]), path)) await file.read();
       },
@@ -206,8 +205,6 @@ export async function fuzzTargets(): Promise<Target[]> {
     {
       name: "parquet",
       seeds: PARQUET.flatMap(parquetSeeds),
-      // Runs, dictionaries and packing make much out of little, within bounds that the reader keeps.
-      unpacks: 1032,
       async read(files) {
         const { path, file } = parquetFile(files);
         for await (const _ of parquetRows(file, path));

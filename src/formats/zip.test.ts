@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { AllocationWatch } from "../../e2e/fuzz_run.ts";
 import { openZip, writeZip } from "./zip.ts";
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
@@ -58,6 +59,20 @@ test("a bomb is refused before it is unpacked, and one that lies about its size 
   const [file] = await openZip(new Blob([bytes]), "liar.zip");
   expect(file!.size).toBe(1000);
   await expect(file!.read()).rejects.toThrow(/liar\.zip: “zeros” in it cannot be unpacked/);
+});
+
+test("memory is asked for as bytes come out, not as the directory says", async () => {
+  const data = Array.from({ length: 3000 }, (_, i) => (i * 7919) % 10_007).join();
+  const bytes = await bytesOf(await writeZip([{ path: "p", data }]));
+  // A megabyte, which so many packed bytes could hold.
+  new DataView(bytes.buffer).setUint32(find(bytes, 1, 2) + 24, 1 << 20, true);
+  const [file] = await openZip(new Blob([bytes]), "z.zip");
+  const watch = new AllocationWatch();
+  watch.start();
+  const error = await file!.read().catch((e: unknown) => e);
+  watch.stop();
+  expect(String(error)).toMatch(/z\.zip: “p” in it (unpacks to 14\d+ bytes, expected 1048576|cannot be unpacked)/);
+  expect(watch.largest).toBeLessThanOrEqual(1 << 16);
 });
 
 test("an archive that claims to be enormous is refused", async () => {

@@ -23,6 +23,9 @@ const MAX_RATIO = 500;
 /** Small entries may compress as well as they like. */
 const RATIO_FROM_BYTES = 1 << 20;
 
+/** Memory for an unpacked file before any of it has come out. */
+const FIRST_BYTES = 32 << 10;
+
 /** A file inside an archive; nothing is unpacked before `read`. */
 export interface ZipFile {
   path: string;
@@ -76,12 +79,17 @@ export async function openZip(blob: Blob, name: string): Promise<ZipFile[]> {
 async function unpack(entry: Entry, name: string, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
   throwIfCancelled(signal);
   const size = entry.uncompressedSize;
-  const bytes = new Uint8Array(size);
+  // Grows with what comes out: the directory may say more, and also less.
+  let bytes = new Uint8Array(Math.min(size, FIRST_BYTES));
   let at = 0;
   const sink = new WritableStream<Uint8Array>({
     write(chunk) {
-      // The directory may say less than comes out.
       if (at + chunk.length > size) throw new Error(`more than the ${size} bytes it declares`);
+      if (at + chunk.length > bytes.length) {
+        const grown = new Uint8Array(Math.min(size, Math.max(2 * bytes.length, at + chunk.length)));
+        grown.set(bytes);
+        bytes = grown;
+      }
       bytes.set(chunk, at);
       at += chunk.length;
     },

@@ -406,6 +406,14 @@ test.each<[string, WrittenTensor[], unknown, RegExp]>([
   await expect(open(tensors, config)).rejects.toThrow(message);
 });
 
+test("a row that would take more memory than the whole weight is refused", async () => {
+  const wide = (rows: number) => writeBnb(dense(rows, 20_000), { dtype: "float32" }).tensors;
+  await expect(open(wide(1))).rejects.toThrow(
+    /m\.weight: .* \[1, 20000\], of which one row takes 80000 bytes where 1\d{4} hold all/,
+  );
+  expect((await open(wide(8))).tensors.get("m.weight")?.shape).toEqual([8, 20_000]);
+});
+
 test("a folder of another format is refused by that format's name", async () => {
   const bare = [{ path: "vision-fp32-text-int4-cpu/model.onnx", file: new Blob(["x"]) }];
   await expect(openCheckpoint(new BlobFileSet("test", bare))).rejects.toThrow(/found an ONNX export, whose tensors/);

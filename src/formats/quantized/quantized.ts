@@ -1,13 +1,23 @@
 import { TabTuneError } from "../../errors.ts";
+import type { TensorInfo } from "../checkpoint.ts";
 import { rowFormat } from "../row_format.ts";
 import { readAwqAndGptq } from "./awq_gptq.ts";
 import { readBitsAndBytes } from "./bitsandbytes.ts";
 import { readCompressedTensors } from "./compressed_tensors.ts";
 import { readFp8 } from "./fp8.ts";
 import { readMlx } from "./mlx.ts";
-import { type QuantizedReader, type QuantizedWeight, quantizationConfig, type RawTensors } from "./raw_tensors.ts";
+import {
+  badPart,
+  type QuantizedReader,
+  type QuantizedWeight,
+  quantizationConfig,
+  type RawTensors,
+} from "./raw_tensors.ts";
 
 const READERS: readonly QuantizedReader[] = [readBitsAndBytes, readCompressedTensors, readAwqAndGptq, readMlx, readFp8];
+
+/** Rows up to this size may be longer than what they are made of. */
+const MOST_ROW_BYTES = 1 << 15;
 
 /** Formats that are refused, by tensors that only they have. */
 const REFUSED: readonly [sign: RegExp, name: string, instead: string][] = [
@@ -28,6 +38,7 @@ export async function readQuantized(raw: RawTensors, signal?: AbortSignal): Prom
   }
   const found: QuantizedWeight[] = [];
   for (const read of READERS) found.push(...(await read(raw, signal)));
+  for (const { info, parts } of found) checkRow(raw, info, parts);
   const parts = new Set(found.flatMap((weight) => weight.parts));
   const method = quantizationConfig(raw.config).quant_method;
   const strange = [...raw.tensors.values()].find(
@@ -37,6 +48,21 @@ export async function readQuantized(raw: RawTensors, signal?: AbortSignal): Prom
     throw notRead(`quantization "${method.slice(0, 40)}"`, `${strange.name} (${strange.dtype})`, "another form");
   }
   return found;
+}
+
+/**
+ * An import reads as many rows as it wants to hold, but one at least, and a row of floats takes eight times its codes. Where there are
+ * a few rows, as in every layer, one is smaller than the codes of all.
+ */
+function checkRow(raw: RawTensors, { name, dtype, shape }: TensorInfo, parts: readonly string[]): void {
+  const [rows = 0, ...rest] = shape;
+  const rowBytes = rowFormat(dtype)?.rowBytes(rest.reduce((product, n) => product * n, 1)) ?? 0;
+  const stored = parts.reduce((sum, part) => sum + (raw.tensors.get(part)?.bytes ?? 0), 0);
+  if (rows === 0 || rowBytes <= Math.max(MOST_ROW_BYTES, stored)) return;
+  throw badPart(
+    name,
+    `expected a matrix, found [${shape.join(", ")}], of which one row takes ${rowBytes} bytes where ${stored} hold all`,
+  );
 }
 
 function notRead(format: string, name: string, instead: string): TabTuneError {
