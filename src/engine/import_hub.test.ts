@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type HubFiles, HubServer, seeded } from "../../e2e/hub_server.ts";
 import { failure, storedBytes } from "../../e2e/import_fixture.ts";
+import { writeBnb } from "../../e2e/write_formats.ts";
 import { isError } from "../errors.ts";
 import { type ModelManifest, openHub, type WeightSlot } from "../formats/index.ts";
 import { writeSafetensors } from "../formats/safetensors.ts";
@@ -136,6 +137,34 @@ test.each(["awq", "gptq"])(
     expect(times.findIndex((n) => n > 1)).toBe(-1);
   },
 );
+
+test("the many small parts of quantized weights come together", async () => {
+  const random = seeded(6);
+  const [out, cols] = [16, 256];
+  const tensors = Array.from({ length: 20 }, (_, i) => {
+    const values = Float32Array.from({ length: out * cols }, () => random() - 0.5);
+    return writeBnb({ module: `m${i}`, out, cols, values }).tensors;
+  }).flat();
+  tensors.sort((a, b) => (a.dtype < b.dtype ? -1 : 1));
+  const text = (value: object) => new TextEncoder().encode(JSON.stringify(value));
+  hub.commit("main", {
+    "config.json": text({}),
+    "tokenizer.json": text({}),
+    // Larger than what comes with the header.
+    "model.safetensors": writeSafetensors([
+      { name: "a", dtype: "BF16", shape: [1 << 18], bytes: new Uint8Array(1 << 19) },
+      ...tensors,
+    ]),
+  });
+  const matrices = Array.from({ length: 20 }, (_, i): WeightSlot => {
+    return { name: `m${i}`, sources: [{ tensor: `m${i}.weight`, rows: out }], rows: out, cols, scheme: "nf4g64" };
+  });
+  const job = await planImport({ files: await open(), scheme: "q4a32", slots: () => matrices, shardBytes: 1 << 18 });
+  hub.requests.length = 0;
+  expect(await importModel(job)).toMatchObject({ state: "complete", verifiedFiles: 1 });
+  // All parts, and what nobody reads, for the hash.
+  expect(weightRanges().length).toBeLessThanOrEqual(2);
+});
 
 test("a branch that moves in the middle changes nothing", async () => {
   const expected = await undisturbed();

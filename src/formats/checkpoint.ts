@@ -1,4 +1,4 @@
-import type { FileSet } from "./file_set.ts";
+import type { ByteRange, FileSet } from "./file_set.ts";
 
 /** The element types that weights are read from. */
 export type WeightDtype = "BF16" | "F16" | "F32";
@@ -24,6 +24,8 @@ export interface Checkpoint {
   /** config.json as parsed, not validated further. */
   config: unknown;
   tensors: ReadonlyMap<string, TensorInfo>;
+  /** Where the files hold tensors, those too that are parts of a quantized weight. */
+  ranges: readonly ByteRange[];
   /** SHA-256 over config.json and the weight files' names, sizes, headers and a few of their weights. */
   fingerprint: string;
   /** Remarks for the visitor, such as which of several files was taken. */

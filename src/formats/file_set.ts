@@ -31,3 +31,10 @@ export interface FileSet {
   /** A whole small file (at most 64 MiB) as UTF-8. */
   text(path: string, signal?: AbortSignal): Promise<string>;
 }
+
+/** Bytes of a file that belong together. */
+export interface ByteRange {
+  path: string;
+  offset: number;
+  bytes: number;
+}

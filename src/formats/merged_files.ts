@@ -1,3 +1,4 @@
+import type { ByteRange } from "./file_set.ts";
 import { ForwardedFiles } from "./forwarded_files.ts";
 
 /** Ranges at most this long are worth a request together with their neighbours. */
@@ -7,12 +8,6 @@ const GAP_BYTES = 256 << 10;
 const WINDOW_BYTES = 8 << 20;
 /** Windows in memory at once. */
 const WINDOWS = 4;
-
-export interface ByteRange {
-  path: string;
-  offset: number;
-  bytes: number;
-}
 
 interface Window extends ByteRange {
   /** Wanted bytes that have not been asked for yet. */

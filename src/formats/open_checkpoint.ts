@@ -52,6 +52,7 @@ export async function openCheckpoint(
     }
   }
   const fingerprint = await sha256Hex(new TextEncoder().encode(JSON.stringify([config, prints])));
+  const ranges = [...tensors.values()].map(({ file, offset, bytes }) => ({ path: file, offset, bytes }));
   const quantized = new Map<string, QuantizedWeight>();
   const read = (tensor: TensorInfo, offset = 0, bytes = tensor.bytes - offset, readSignal?: AbortSignal) =>
     files.read(tensor.file, tensor.offset + offset, bytes, readSignal);
@@ -67,6 +68,7 @@ export async function openCheckpoint(
     files,
     config,
     tensors,
+    ranges,
     fingerprint,
     readRows: (name, row0, rows, rowSignal) => readRows(files, tensors, quantized, name, row0, rows, rowSignal),
   };

@@ -57,6 +57,20 @@ test("read in order, nothing is read twice", async () => {
   expect(inner.reads.reduce((sum, [, length]) => sum + length, 0)).toBe(data.length);
 });
 
+test("scales that lie behind all codes and come with them are read again, but not the codes", async () => {
+  const inner = source();
+  const room = 8000;
+  const files = new VerifiedFiles(inner, room);
+  await files.start(["w"], hash);
+  for (let i = 0; i < 27; i++) {
+    await files.read("w", 270_000 + i * 1000, 1000);
+    await files.read("w", i * 10_000, 10_000);
+  }
+  await files.finish();
+  const read = inner.reads.reduce((sum, [, length]) => sum + length, 0);
+  expect(read).toBe(data.length + 27_000 - room);
+});
+
 test("goes on from the states of an earlier import", async () => {
   const first = new VerifiedFiles(source(), 1 << 20);
   await first.start(["w"], hash);

@@ -81,8 +81,8 @@ class FileHash {
   #state: HashState | undefined;
   /** Every byte before this has been handed to the hash. */
   #position: number;
-  /** Pieces beyond the position, by offset. */
-  #held = new Map<number, Uint8Array<ArrayBuffer>>();
+  /** Pieces beyond the position, by offset, the first to come first; `since` is the position when a piece came. */
+  #held = new Map<number, { bytes: Uint8Array<ArrayBuffer>; since: number }>();
   #heldBytes = 0;
   #turn: Promise<void> = Promise.resolve();
 
@@ -100,13 +100,31 @@ class FileHash {
     if (offset + bytes.length <= this.#position) return;
     // The bytes belong to the reader, who may hand them on to another worker.
     const before = this.#held.get(offset);
-    if (before && before.length >= bytes.length) return;
-    this.#held.set(offset, bytes.slice());
-    this.#heldBytes += bytes.length - (before?.length ?? 0);
-    const turn = this.#inTurn(() => this.#advance(() => this.#heldBytes > this.#most, signal));
+    if (before && before.bytes.length >= bytes.length) return;
+    this.#held.set(offset, { bytes: bytes.slice(), since: before?.since ?? this.#position });
+    this.#heldBytes += bytes.length - (before?.bytes.length ?? 0);
+    const turn = this.#inTurn(async () => {
+      await this.#advance(() => false, signal);
+      this.#forget();
+      await this.#advance(() => this.#heldBytes > this.#most, signal);
+    });
     // Memory stays bounded: a reader that is ahead of the hash by more than this waits for it.
     if (this.#heldBytes > this.#most) await turn;
     else turn.catch(() => undefined);
+  }
+
+  /**
+   * A hash that stands still misses a hole, which is fetched. One that went on far while the oldest piece waited misses what comes anyway:
+   * a file keeps scales behind all codes. What lies farthest is then forgotten and read once more at the end.
+   */
+  #forget(): void {
+    const [oldest] = this.#held.values();
+    if (!oldest || this.#position - oldest.since < 2 * this.#heldBytes) return;
+    for (const offset of [...this.#held.keys()].sort((a, b) => b - a)) {
+      if (this.#heldBytes <= this.#most) return;
+      this.#heldBytes -= this.#held.get(offset)!.bytes.length;
+      this.#held.delete(offset);
+    }
   }
 
   async settle(signal: AbortSignal | undefined): Promise<HashState | undefined> {
@@ -154,7 +172,7 @@ class FileHash {
 
   /** Takes a held piece that covers the position, cut to begin there; drops those that lie before it. */
   #next(): Uint8Array<ArrayBuffer> | undefined {
-    for (const [offset, bytes] of this.#held) {
+    for (const [offset, { bytes }] of this.#held) {
       if (offset > this.#position) continue;
       this.#held.delete(offset);
       this.#heldBytes -= bytes.length;

@@ -53,6 +53,7 @@ export async function openGguf(
     files: set,
     config,
     tensors,
+    ranges: [...tensors.values()].map(({ file, offset, bytes }) => ({ path: file, offset, bytes })),
     fingerprint: await sha256Hex(new TextEncoder().encode(JSON.stringify([config, prints]))),
     notes: pair.notes,
     readRows: (name, row0, rows, rowSignal) => readRows(files, tensors, name, row0, rows, rowSignal),
