@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import type { DebugApi, DebugForward, DebugRequest } from "../src/api/debug_protocol.ts";
 import type { Message } from "../src/api/index.ts";
-import { type App, type AppOptions, hasMatrixUnits, openApp } from "./browser.ts";
+import { type App, type AppOptions, openApp, usesMatrixUnits } from "./browser.ts";
 import { type CaseReport, compareCase } from "./compare_case.ts";
 import { openReference, type ReferenceCase } from "./reference.ts";
 
@@ -56,7 +56,7 @@ export async function runParity(
     await app.page.evaluate(async (base) => {
       await (tabtune.engine as unknown as DebugApi).debugLoad({ base: `${base}checkpoint/`, kv: "f32" });
     }, base);
-    const onMatrixUnits = await hasMatrixUnits(app.page);
+    const onMatrixUnits = await usesMatrixUnits(app.page);
     const reports: CaseReport[] = [];
     for (const name of names) {
       const { forward, greedy } = await runCase(app, debugRequest(reference.cases[name]!, base));

@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import type { DebugApi, DebugTrainRequest, DebugTrainResult } from "../src/api/debug_protocol.ts";
-import { type App, hasMatrixUnits, openApp } from "./browser.ts";
+import { type App, openApp, usesMatrixUnits } from "./browser.ts";
 import type { DeviceArgs } from "./parity_cases.ts";
 import { openReference, type Reference, relativeL2, same } from "./reference.ts";
 
@@ -93,7 +93,7 @@ export async function compareTraining(
 ): Promise<TrainReport> {
   const { train } = reference;
   const request = trainRequest(reference, base);
-  const tolerance = (await hasMatrixUnits(app.page)) ? MATRIX_UNITS : F32;
+  const tolerance = (await usesMatrixUnits(app.page)) ? MATRIX_UNITS : F32;
   const found = await debugTrain(app, { ...request, steps: request.steps.slice(0, steps) });
   const worst = (arrays: Record<string, Float32Array>, prefix: string) => {
     const names = reference.names(prefix);

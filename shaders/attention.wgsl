@@ -38,6 +38,29 @@ fn k_at(key: u32, end: u32, kvHead: u32, c: u32) -> vec4<f32> {
   return vec4<f32>();
 }
 
+// The part of a chunk that thread `lid` lays down: four queries, and four keys unless others have them all.
+fn q_rows(row: u32, h: u32, c: u32) -> mat4x4<f32> {
+  return mat4x4<f32>(q_at(row, h, c), q_at(row + 1u, h, c), q_at(row + 2u, h, c), q_at(row + 3u, h, c));
+}
+
+fn k_columns(lid: u32, key: u32, end: u32, kvHead: u32, c: u32) -> mat4x4<f32> {
+  if (lid >= 8u * CHUNK) {
+    return mat4x4<f32>();
+  }
+  return mat4x4<f32>(
+    k_at(key, end, kvHead, c), k_at(key + 8u, end, kvHead, c), k_at(key + 16u, end, kvHead, c), k_at(key + 24u, end, kvHead, c));
+}
+
+// Vec4 i of the eight keys from `key` on.
+fn v_at(i: u32, key: u32, end: u32, kvHead: u32) -> vec4<f32> {
+  let vecs = p.d / 4u;
+  let at = key + i / vecs;
+  if (i >= 8u * vecs || at >= end) {
+    return vec4<f32>();
+  }
+  return open_cache(vCache[(kvHead * p.capacity + at) * vecs + i % vecs]);
+}
+
 // Scores of one query with four keys; NEVER where it does not see them.
 fn mask(s: vec4<f32>, key: vec4<u32>, range: vec2<u32>) -> vec4<f32> {
   return select(vec4<f32>(NEVER), s * p.scale, (key >= vec4<u32>(range.x)) & (key < vec4<u32>(range.y)));
@@ -103,18 +126,18 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   var sumB = vec4<f32>();
   var acc = Sums();
   for (var k0 = lo; k0 < hi; k0 += COLS) {
+    let lane = lid % CHUNK;
+    let row = q0 + 4u * (lid / CHUNK);
+    let key0 = k0 + lid / CHUNK;
     // Written out, since a declaration alone was seen not to start from zero again.
     var s = Tile();
+    // What the next chunk needs is under way while one is computed; beyond d everything loads as zero.
+    var queries = q_rows(row, h, lane);
+    var keys = k_columns(lid, key0, hi, kvHead, lane);
     for (var c0 = 0u; c0 < vecs; c0 += CHUNK) {
-      let c = c0 + lid % CHUNK;
-      let row = q0 + 4u * (lid / CHUNK);
-      var keys = mat4x4<f32>();
-      if (lid < 8u * CHUNK) {
-        let key = k0 + lid / CHUNK;
-        keys = mat4x4<f32>(
-          k_at(key, hi, kvHead, c), k_at(key + 8u, hi, kvHead, c), k_at(key + 16u, hi, kvHead, c), k_at(key + 24u, hi, kvHead, c));
-      }
-      place_chunk(lid, mat4x4<f32>(q_at(row, h, c), q_at(row + 1u, h, c), q_at(row + 2u, h, c), q_at(row + 3u, h, c)), keys);
+      place_chunk(lid, queries, keys);
+      queries = q_rows(row, h, c0 + CHUNK + lane);
+      keys = k_columns(lid, key0, hi, kvHead, c0 + CHUNK + lane);
       add_chunk(&s, ty, tx);
     }
     let key = vec4<u32>(k0 + tx) + vec4<u32>(0u, 8u, 16u, 24u);
@@ -146,15 +169,16 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     if (CV > 2u) { acc.a2 = scale_rows(acc.a2, keepA); acc.b2 = scale_rows(acc.b2, keepB); }
     if (CV > 3u) { acc.a3 = scale_rows(acc.a3, keepA); acc.b3 = scale_rows(acc.b3, keepB); }
     for (var j0 = 0u; j0 < COLS; j0 += 8u) {
+      let key = k0 + j0;
+      let v0 = v_at(lid, key, hi, kvHead);
+      let v1 = v_at(lid + 64u, key, hi, kvHead);
+      let v2 = v_at(lid + 128u, key, hi, kvHead);
+      let v3 = v_at(lid + 192u, key, hi, kvHead);
       workgroupBarrier();
-      for (var i = lid; i < 8u * vecs; i += 64u) {
-        let key = k0 + j0 + i / vecs;
-        var v = vec4<f32>();
-        if (key < hi) {
-          v = open_cache(vCache[(kvHead * p.capacity + key) * vecs + i % vecs]);
-        }
-        stage[i] = v;
-      }
+      stage[lid] = v0;
+      if (CV > 1u) { stage[lid + 64u] = v1; }
+      if (CV > 2u) { stage[lid + 128u] = v2; }
+      if (CV > 3u) { stage[lid + 192u] = v3; }
       workgroupBarrier();
       add_columns(&acc, j0, vecs, ty, tx);
     }

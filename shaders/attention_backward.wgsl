@@ -54,25 +54,42 @@ fn col_at(isB: bool, col: u32, end: u32, head: u32, c: u32) -> vec4<f32> {
   return colA[at];
 }
 
-// Dot products of the rows from r0 on with the columns from c0 on, of A or of B.
+// The part of a chunk that thread `lid` lays down: four rows, and four columns unless others have them all.
+fn rows_at(isB: bool, row: u32, head: u32, c: u32) -> mat4x4<f32> {
+  return mat4x4<f32>(
+    row_at(isB, row, head, c), row_at(isB, row + 1u, head, c), row_at(isB, row + 2u, head, c), row_at(isB, row + 3u, head, c));
+}
+
+fn columns_at(isB: bool, lid: u32, col: u32, end: u32, head: u32, c: u32) -> mat4x4<f32> {
+  if (lid >= 8u * CHUNK) {
+    return mat4x4<f32>();
+  }
+  return mat4x4<f32>(
+    col_at(isB, col, end, head, c), col_at(isB, col + 8u, end, head, c),
+    col_at(isB, col + 16u, end, head, c), col_at(isB, col + 24u, end, head, c));
+}
+
+// Dot products of the rows from r0 on with the columns from c0 on, of A or of B. What the next chunk needs is under way while one is
+// computed; beyond d everything loads as zero.
 fn dots(isB: bool, r0: u32, rowHead: u32, c0: u32, end: u32, colHead: u32, lid: u32) -> Tile {
+  let lane = lid % CHUNK;
+  let row = r0 + 4u * (lid / CHUNK);
+  let col = c0 + lid / CHUNK;
   var t = Tile();
+  var rows = rows_at(isB, row, rowHead, lane);
+  var columns = columns_at(isB, lid, col, end, colHead, lane);
   for (var v0 = 0u; v0 < p.vecs; v0 += CHUNK) {
-    let c = v0 + lid % CHUNK;
-    let row = r0 + 4u * (lid / CHUNK);
-    var columns = mat4x4<f32>();
-    if (lid < 8u * CHUNK) {
-      let col = c0 + lid / CHUNK;
-      columns = mat4x4<f32>(
-        col_at(isB, col, end, colHead, c), col_at(isB, col + 8u, end, colHead, c),
-        col_at(isB, col + 16u, end, colHead, c), col_at(isB, col + 24u, end, colHead, c));
-    }
-    place_chunk(lid, mat4x4<f32>(
-      row_at(isB, row, rowHead, c), row_at(isB, row + 1u, rowHead, c),
-      row_at(isB, row + 2u, rowHead, c), row_at(isB, row + 3u, rowHead, c)), columns);
+    place_chunk(lid, rows, columns);
+    rows = rows_at(isB, row, rowHead, v0 + CHUNK + lane);
+    columns = columns_at(isB, lid, col, end, colHead, v0 + CHUNK + lane);
     add_chunk(&t, lid / 8u, lid % 8u);
   }
   return t;
+}
+
+// Vec4 i of the eight columns from `col` on.
+fn weighed_at(i: u32, col: u32, end: u32, head: u32) -> vec4<f32> {
+  return col_at(VALUE, col + i / p.vecs, select(end, 0u, i >= 8u * p.vecs), head, i % p.vecs);
 }
 
 // (lse, D) of each row and of each column of a tile's part: those of the four rows, or of the four columns.
@@ -160,10 +177,15 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     }
     put_weights(t, ty, tx);
     for (var j0 = 0u; j0 < COLS; j0 += 8u) {
+      let v0 = weighed_at(lid, c0 + j0, hi, colHead);
+      let v1 = weighed_at(lid + 64u, c0 + j0, hi, colHead);
+      let v2 = weighed_at(lid + 128u, c0 + j0, hi, colHead);
+      let v3 = weighed_at(lid + 192u, c0 + j0, hi, colHead);
       workgroupBarrier();
-      for (var i = lid; i < 8u * vecs; i += 64u) {
-        stage[i] = col_at(VALUE, c0 + j0 + i / vecs, hi, colHead, i % vecs);
-      }
+      stage[lid] = v0;
+      if (CV > 1u) { stage[lid + 64u] = v1; }
+      if (CV > 2u) { stage[lid + 128u] = v2; }
+      if (CV > 3u) { stage[lid + 192u] = v3; }
       workgroupBarrier();
       add_columns(&acc, j0, vecs, ty, tx);
     }

@@ -4,6 +4,9 @@
 // fragments of FM × FN outputs: written out one by one, since an array of them would lie in memory. What comes next is under way while the units compute. Grid: (ceil(N / BN), ceil(M / BM)).
 // Source of the operations: the subgroup matrix proposal for WGSL.
 
+const FM = 16u;  // rows, columns and steps of a fragment
+const FN = 16u;
+const FK = 16u;
 alias Left = subgroup_matrix_left<f16, FK, FM>;
 alias Right = subgroup_matrix_right<f16, FN, FK>;
 alias Result = subgroup_matrix_result<f32, FN, FM>;

@@ -13,6 +13,8 @@ export type Capabilities =
       /** True for a software adapter such as SwiftShader: works, slowly. */
       software: boolean;
       features: string[];
+      /** Products and attention run on matrix units, in f16 with f32 sums; false once the self-test has switched them off. */
+      matrixUnits: boolean;
       maxBufferSize: number;
       maxBindingSize: number;
     }

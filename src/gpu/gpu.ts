@@ -32,16 +32,15 @@ export interface DeviceOptions {
   gpu?: GPU;
 }
 
-/** What multiplies matrices in hardware: f16 operands [m, k] and [k, n], sums in f32, by `subgroup` threads together. */
+/** What multiplies matrices of 16 × 16 in hardware: f16 operands, sums in f32, by `subgroup` threads together. */
 export interface MatrixUnits {
-  m: number;
-  n: number;
-  k: number;
   subgroup: number;
 }
 
 const MATRIX_FEATURE = "chromium-experimental-subgroup-matrix";
 const MATRIX_NEEDS = ["shader-f16", "subgroups"];
+/** Bytes of workgroup memory that the shaders for matrix units take at most. */
+const MATRIX_STORAGE = 48 * 1024;
 const WANTED_FEATURES = ["subgroups", "timestamp-query", "shader-f16", MATRIX_FEATURE] as const;
 const RAISED_LIMITS = [
   "maxBufferSize",
@@ -61,16 +60,18 @@ interface MatrixConfig {
   K: number;
 }
 
-/** The largest units of f16 operands and f32 sums, on a device whose subgroups are of one size. */
+/** Units of 16 × 16 × 16 on a device whose subgroups are of one size and that has the limits for shaders made for them. */
 function matrixUnits(device: GPUDevice, info: GPUAdapterInfo): MatrixUnits | undefined {
   const { subgroupMatrixConfigs } = info as GPUAdapterInfo & { subgroupMatrixConfigs?: Iterable<MatrixConfig> };
   const { subgroupMinSize: least, subgroupMaxSize: subgroup } = info;
+  const { maxComputeInvocationsPerWorkgroup: threads, maxComputeWorkgroupStorageSize: storage } = device.limits;
   const isOffered = [MATRIX_FEATURE, ...MATRIX_NEEDS].every((name) => device.features.has(name));
   if (!isOffered || !subgroupMatrixConfigs || !subgroup || least !== subgroup) return undefined;
-  const [best] = [...subgroupMatrixConfigs]
-    .filter((c) => c.componentType === "f16" && c.resultComponentType === "f32")
-    .sort((a, b) => b.M * b.N * b.K - a.M * a.N * a.K);
-  return best && { m: best.M, n: best.N, k: best.K, subgroup };
+  if (8 * subgroup > threads || storage < MATRIX_STORAGE) return undefined;
+  const hasUnits = [...subgroupMatrixConfigs].some(
+    (c) => c.componentType === "f16" && c.resultComponentType === "f32" && c.M === 16 && c.N === 16 && c.K === 16,
+  );
+  return hasUnits ? { subgroup } : undefined;
 }
 
 /**

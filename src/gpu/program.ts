@@ -34,6 +34,9 @@ export interface GridHandle {
   set(x: number, y?: number, z?: number): void;
 }
 
+/** FLOPs of a dispatch; a byte copied or cleared counts as one. */
+const costOf = (step: Dispatch | Copy | Clear) => ("kernel" in step ? step.work : step.bytes);
+
 const SLOT = 256;
 /** Dispatches whose parameters share one uniform buffer. */
 const PAGE = 256;
@@ -65,8 +68,12 @@ export class Program {
   }
 
   get work(): number {
+    return this.#workFrom(0);
+  }
+
+  #workFrom(at: number): number {
     let sum = 0;
-    for (const step of this.#steps) if ("kernel" in step) sum += step.work;
+    for (let i = at; i < this.#steps.length; i++) sum += costOf(this.#steps[i]!);
     return sum;
   }
 
@@ -173,24 +180,31 @@ export class Program {
    */
   async run(signal?: AbortSignal, onProgress?: (share: number) => void): Promise<void> {
     const flight = new Flight(this.gpu.governor);
-    await this.#submit(0, flight, signal, onProgress);
+    await this.#submit(0, flight, signal, (end) => onProgress?.(end / this.#steps.length));
     await flight.landed();
     throwIfCancelled(signal);
   }
 
   /**
    * Records and runs a list that is used once: the GPU works on one piece while the next is recorded. Otherwise as `run`.
-   * @param pieces records another piece each time it is asked for the next, and the last one when it ends
+   * @param pieces records another piece each time it is asked for the next, and the last one when it ends; yields the share of the
+   * whole that has been recorded, where someone wants to know
    */
-  async stream(pieces: Iterable<void>, signal?: AbortSignal): Promise<void> {
+  async stream(
+    pieces: Iterable<number | undefined>,
+    signal?: AbortSignal,
+    onProgress?: (share: number) => void,
+  ): Promise<void> {
     const flight = new Flight(this.gpu.governor);
     let at = 0;
-    for (const _ of pieces) {
+    for (const share of pieces) {
+      // What takes no time is not worth a submit of its own.
+      if (this.#workFrom(at) < this.gpu.governor.budget / 4) continue;
       this.seal();
-      at = await this.#submit(at, flight, signal);
+      at = await this.#submit(at, flight, signal, () => share !== undefined && onProgress?.(share));
     }
     this.seal();
-    await this.#submit(at, flight, signal);
+    await this.#submit(at, flight, signal, () => onProgress?.(1));
     await flight.landed();
     throwIfCancelled(signal);
   }
@@ -200,7 +214,7 @@ export class Program {
     at: number,
     flight: Flight,
     signal: AbortSignal | undefined,
-    onProgress?: (share: number) => void,
+    onDone?: (end: number) => void,
   ): Promise<number> {
     const { device, governor } = this.gpu;
     while (at < this.#steps.length) {
@@ -208,8 +222,7 @@ export class Program {
       let work = 0;
       let end = at;
       while (end < this.#steps.length) {
-        const step = this.#steps[end]!;
-        const cost = "kernel" in step ? step.work : step.bytes;
+        const cost = costOf(this.#steps[end]!);
         if (end > at && work + cost > governor.budget) break;
         work += cost;
         end++;
@@ -218,9 +231,7 @@ export class Program {
       this.encode(encoder, at, end);
       device.queue.submit([encoder.finish()]);
       at = end;
-      await flight.join(work, this.gpu.guard(device.queue.onSubmittedWorkDone()), () => {
-        onProgress?.(end / this.#steps.length);
-      });
+      await flight.join(work, this.gpu.guard(device.queue.onSubmittedWorkDone()), () => onDone?.(end));
     }
     return at;
   }

@@ -1,13 +1,14 @@
 import attentionShader from "../../shaders/attention.wgsl?raw";
 import decodeShader from "../../shaders/attention_decode.wgsl?raw";
 import decodeReduceShader from "../../shaders/attention_decode_reduce.wgsl?raw";
+import matrixShader from "../../shaders/attention_subgroup_matrix.wgsl?raw";
 import lseStore from "../../shaders/lib/lse.wgsl?raw";
 import lseNone from "../../shaders/lib/lse_none.wgsl?raw";
 import scoreTile from "../../shaders/lib/score_tile.wgsl?raw";
 import spanLibrary from "../../shaders/lib/span.wgsl?raw";
 import { f32, type GridHandle, type Program } from "../gpu/index.ts";
 import { type CacheType, cacheLibrary } from "./rope.ts";
-import { compose, type Slice, sliceFrom } from "./source.ts";
+import { compose, composeMatrix, type Gpu, type Kernel, type Slice, sliceFrom } from "./source.ts";
 
 interface AttentionShape {
   heads: number;
@@ -35,32 +36,62 @@ export interface AttentionOptions extends AttentionShape {
   keys: number;
 }
 
+/** What a pass over attention makes on matrix units: o of the forward pass, or one gradient. */
+export type AttentionPass = "o" | "dq" | "dk" | "dv";
+
+/** A kernel of attention_subgroup_matrix.wgsl: bindings (row A, column A, row B, column B, spans, stats, out), and lse where it is kept. */
+export function matrixAttention(
+  gpu: Gpu,
+  pass: AttentionPass,
+  d: number,
+  cacheType: CacheType,
+  keepsLse = false,
+): Kernel {
+  const constants = {
+    FORWARD: pass === "o",
+    BY_KEY: pass === "dk" || pass === "dv",
+    VALUE: pass === "dv",
+    DEPTH: Math.ceil(d / 16) * 16,
+    SUBGROUP: gpu.variants.matrix!.subgroup,
+    LSE: 8,
+  };
+  const library = [cacheLibrary(cacheType), keepsLse ? lseStore : lseNone];
+  const code = composeMatrix(constants, ...library, spanLibrary, matrixShader);
+  return gpu.kernel(`attention_matrix ${pass} ${cacheType} d${d}`, code, keepsLse ? "rrrrrrww" : "rrrrrrw");
+}
+
 /** Records softmax(q kᵀ / √d) v for every query over its own range of keys. Source: qwen3-vl.md §5.4, §6.2. */
 export function attention(program: Program, a: AttentionOptions): void {
-  const columns = Math.ceil(a.d / 32);
-  const constants = { CV: columns };
-  const code = compose(constants, cacheLibrary(a.cacheType), a.lse ? lseStore : lseNone, scoreTile, spanLibrary, attentionShader);
-  const kernel = program.gpu.kernel(`attention ${a.cacheType} d${a.d}`, code, a.lse ? "rrrrww" : "rrrrw");
+  const { gpu } = program;
+  const { matrix } = gpu.variants;
+  const kernel = matrix ? matrixAttention(gpu, "o", a.d, a.cacheType, a.lse !== undefined) : portableAttention(gpu, a);
   const workPerRow = 4 * a.heads * a.d * Math.max(1, a.keys);
   // 64 rows keep the byte offsets of q, ranges and o at multiples of 256.
-  const step = Math.ceil(program.gpu.governor.rows(workPerRow, 64, a.tokens) / 64) * 64;
+  const step = Math.ceil(gpu.governor.rows(workPerRow, 64, a.tokens) / 64) * 64;
+  const [group, vecs, scale] = [a.heads / a.kvHeads, a.d / 4, f32(a.d ** -0.5)];
   for (let row = 0; row < a.tokens; row += step) {
     const tokens = Math.min(step, a.tokens - row);
     const width = a.heads * a.d * 4;
+    const [q, o, ranges] = [sliceFrom(a.q, row * width), sliceFrom(a.o, row * width), sliceFrom(a.ranges, row * 8)];
+    const lse = a.lse ? [sliceFrom(a.lse, row * a.heads * 4)] : [];
+    const strides = [a.heads * vecs, vecs, vecs, a.capacity * vecs];
     program.dispatch(kernel, {
-      params: [tokens, a.heads, a.heads / a.kvHeads, a.d, a.capacity, f32(a.d ** -0.5)],
-      buffers: [
-        sliceFrom(a.q, row * width),
-        a.k,
-        a.v,
-        sliceFrom(a.ranges, row * 8),
-        sliceFrom(a.o, row * width),
-        ...(a.lse ? [sliceFrom(a.lse, row * a.heads * 4)] : []),
-      ],
+      params: matrix
+        ? [0, tokens, a.heads, group, vecs, scale, ...strides]
+        : [tokens, a.heads, group, a.d, a.capacity, scale],
+      // On matrix units B of the rows and the stats belong to gradients.
+      buffers: matrix ? [q, a.k, q, a.v, ranges, ranges, o, ...lse] : [q, a.k, a.v, ranges, o, ...lse],
       grid: [Math.ceil(tokens / 64), a.heads],
       work: workPerRow * tokens,
     });
   }
+}
+
+function portableAttention(gpu: Gpu, a: AttentionOptions): Kernel {
+  const constants = { CV: Math.ceil(a.d / 32), LSE: 6 };
+  const libraries = [cacheLibrary(a.cacheType), a.lse ? lseStore : lseNone, scoreTile, spanLibrary];
+  const code = compose(constants, ...libraries, attentionShader);
+  return gpu.kernel(`attention ${a.cacheType} d${a.d}`, code, a.lse ? "rrrrww" : "rrrrw");
 }
 
 /** Keys of one slice of the split decode attention. */

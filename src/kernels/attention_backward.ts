@@ -3,7 +3,8 @@ import deltaShader from "../../shaders/attention_backward_delta.wgsl?raw";
 import scoreTile from "../../shaders/lib/score_tile.wgsl?raw";
 import spanLibrary from "../../shaders/lib/span.wgsl?raw";
 import { f32, type Program } from "../gpu/index.ts";
-import { compose, fold, type Slice } from "./source.ts";
+import { matrixAttention } from "./attention.ts";
+import { compose, fold, type Gpu, type Kernel, type Slice } from "./source.ts";
 
 export interface AttentionBackwardOptions {
   tokens: number;
@@ -49,17 +50,17 @@ export function attentionBackward(program: Program, a: AttentionBackwardOptions)
     grid: fold(Math.ceil(rows / 64)),
     work: rows * a.d * 2,
   });
-  const pass = (byKey: boolean, isValue: boolean, out: Slice) => {
+  const pass = (name: "dq" | "dk" | "dv", out: Slice) => {
     const vecs = a.d / 4;
-    const columns = Math.ceil(a.d / 32);
-    const constants = { CV: columns, BY_KEY: byKey, VALUE: isValue };
-    const code = compose(constants, scoreTile, spanLibrary, backwardShader);
-    const kernel = program.gpu.kernel(`attention_backward ${isValue ? "dv" : byKey ? "dk" : "dq"}`, code, "rrrrrrw");
+    const byKey = name !== "dq";
+    const kernel = program.gpu.variants.matrix
+      ? matrixAttention(program.gpu, name, a.d, "f32")
+      : portableKernel(program.gpu, name, a.d);
     const queries = [a.heads * vecs, vecs];
     const keys = [vecs, a.capacity * vecs];
     const strides = byKey ? [...keys, ...queries] : [...queries, ...keys];
     const count = byKey ? a.keys : a.tokens;
-    const workPerRow = ((isValue ? 4 : 6) * a.tokens * a.heads * a.d * Math.max(1, a.seen)) / count;
+    const workPerRow = ((name === "dv" ? 4 : 6) * a.tokens * a.heads * a.d * Math.max(1, a.seen)) / count;
     const step = Math.ceil(program.gpu.governor.rows(workPerRow, 64, count) / 64) * 64;
     for (let row = 0; row < count; row += step) {
       const end = Math.min(count, row + step);
@@ -73,7 +74,13 @@ export function attentionBackward(program: Program, a: AttentionBackwardOptions)
       });
     }
   };
-  pass(false, false, a.dq);
-  pass(true, false, a.dk);
-  pass(true, true, a.dv);
+  pass("dq", a.dq);
+  pass("dk", a.dk);
+  pass("dv", a.dv);
+}
+
+function portableKernel(gpu: Gpu, name: "dq" | "dk" | "dv", d: number): Kernel {
+  const constants = { CV: Math.ceil(d / 32), BY_KEY: name !== "dq", VALUE: name === "dv" };
+  const code = compose(constants, scoreTile, spanLibrary, backwardShader);
+  return gpu.kernel(`attention_backward ${name}`, code, "rrrrrrw");
 }

@@ -6,7 +6,7 @@ import tileShader from "../../shaders/matmul_tile.wgsl?raw";
 import matrixShader from "../../shaders/matmul_tile_subgroup_matrix.wgsl?raw";
 import type { Program } from "../gpu/index.ts";
 import type { FloatMatrix, Matrix, MatrixBlock } from "./matrix.ts";
-import { compose, type Gpu, type Slice, sliceFrom } from "./source.ts";
+import { compose, composeMatrix, type Gpu, type Slice, sliceFrom } from "./source.ts";
 import { weightLibrary } from "./weight_library.ts";
 
 export type Activation = "none" | "gelu_tanh" | "gelu_erf";
@@ -51,17 +51,8 @@ export const TILE_SHAPES: readonly TileShape[] = [
 ];
 
 /** True where the device has what a shape runs on. */
-export function canTile(gpu: Gpu, { bm, bn, bk, subgroups }: TileShape): boolean {
-  if (!subgroups) return true;
-  const { matrix } = gpu.variants;
-  if (!matrix) return false;
-  const [rows, columns] = subgroups;
-  const isWhole = bm === rows * 4 * matrix.m && bn === columns * 2 * matrix.n && bk % matrix.k === 0;
-  // Rows of both operands in f16, each 16 bytes longer than it needs to be, and a fragment in f32 for each subgroup.
-  const memory =
-    2 * (bm * (bk + 8) + Math.max(bn * (bk + 8), bk * (bn + 8))) + 4 * rows * columns * matrix.m * matrix.n;
-  const { maxComputeInvocationsPerWorkgroup: threads, maxComputeWorkgroupStorageSize: storage } = gpu.limits;
-  return isWhole && rows * columns * matrix.subgroup <= threads && memory <= storage;
+export function canTile(gpu: Gpu, { subgroups }: TileShape): boolean {
+  return !subgroups || gpu.variants.matrix !== undefined;
 }
 
 /** The name under which a device keeps its choice for a product of m rows, rounded to a power of two. */
@@ -94,11 +85,8 @@ function composeTiles(
   ...libraries: string[]
 ) {
   if (!subgroups) return compose({ ...flags, BM: o.bm, BN: o.bn, BK: o.bk, SPLIT: split }, ...libraries, tileShader);
-  const { m, n, k, subgroup } = variants.matrix!;
-  const units = { BK: o.bk, FM: m, FN: n, FK: k, SUBGROUP: subgroup, SG_ROWS: subgroups[0], SG_COLS: subgroups[1] };
-  const head = ["f16", "subgroups", "chromium_experimental_subgroup_matrix"].map((name) => `enable ${name};`);
-  head.push("diagnostic(off, chromium.subgroup_matrix_uniformity);");
-  return [...head, compose({ ...flags, ...units }, ...libraries, matrixShader)].join("\n");
+  const units = { BK: o.bk, SUBGROUP: variants.matrix!.subgroup, SG_ROWS: subgroups[0], SG_COLS: subgroups[1] };
+  return composeMatrix({ ...flags, ...units }, ...libraries, matrixShader);
 }
 
 type Flags = Record<string, number | boolean>;

@@ -19,6 +19,13 @@ export function composeReduce(gpu: Gpu, wg: number, constants: Record<string, nu
   return `enable subgroups;\n${compose({ WG: wg, ...constants }, reduceSubgroup, ...parts)}`;
 }
 
+/** The head of a shader for matrix units. */
+export function composeMatrix(constants: Record<string, number | boolean>, ...parts: string[]): string {
+  const head = ["f16", "subgroups", "chromium_experimental_subgroup_matrix"].map((name) => `enable ${name};`);
+  head.push("diagnostic(off, chromium.subgroup_matrix_uniformity);");
+  return [...head, compose(constants, ...parts)].join("\n");
+}
+
 /** A one-dimensional grid folded over y, since no dimension may pass 65,535 workgroups. */
 export function fold(groups: number): [number, number] {
   if (groups <= 65535) return [groups, 1];

@@ -139,7 +139,7 @@ export class LanguageTraining {
     program: Program,
     batch: LanguageBatch,
     options: { backward: boolean; dropout?: Dropout | undefined },
-  ): Generator<void> {
+  ): Generator<undefined> {
     const { text } = this.#config;
     const c = text.hiddenSize;
     const place = (feature: number, y: Slice, add: boolean) => {
@@ -165,7 +165,7 @@ export class LanguageTraining {
   }
 
   /** Records the backward pass after `forward` with `backward`, block by block: gradients of the pairs, and of the pictures that want theirs. */
-  *backward(program: Program, batch: LanguageBatch, dropout: Dropout | undefined): Generator<void> {
+  *backward(program: Program, batch: LanguageBatch, dropout: Dropout | undefined): Generator<undefined> {
     const { text, vision } = this.#config;
     const collect = (feature: number) => {
       for (const { gradients, first, at, rows } of batch.pictures) {

@@ -187,7 +187,7 @@ export class LoraTraining implements TrainableModel {
   }
 
   /** Records a pass piece by piece. The adapter is on while a piece is recorded, and only then. */
-  *#pieces(pass: Generator<void>): Generator<void> {
+  *#pieces(pass: Generator<undefined>): Generator<undefined> {
     const gradients = this.buffers.map((buffer) => buffer.gradients);
     for (;;) {
       const restore = this.#weights.detachAdapter();
@@ -209,7 +209,7 @@ export class LoraTraining implements TrainableModel {
     tower: VisionBatch | undefined,
     backward: boolean,
     dropout: Dropout | undefined,
-  ): Generator<void> {
+  ): Generator<undefined> {
     if (tower) this.#vision!.forward(program, tower, dropout);
     yield* this.#language.forward(program, batch, { backward, dropout });
     if (!backward) return;

@@ -69,16 +69,16 @@ export class VisionTower {
     const features: Slice[] = [];
     const program = new Program(gpu, "vision");
     try {
-      await gpu.allocating("encoding a picture", () => {
+      const pieces = await gpu.allocating("encoding a picture", () => {
         for (let i = 0; i <= taps; i++) {
           features.push(gpu.storage("image features", "image features", tokens * vision.outHiddenSize * 4));
         }
         const inputs = visionInputs(vision, pixels, [grid], (label, data) =>
           keep(gpu.upload("vision workspace", label, data)),
         );
-        this.#record(program, keep, inputs, patches, grid[1] * grid[2], features, options.tap);
+        return this.#prepare(program, keep, inputs, patches, grid[1] * grid[2], features, options.tap);
       });
-      await program.seal().run(options.signal, options.onProgress);
+      await program.stream(pieces, options.signal, options.onProgress);
       await options.inspect?.(program);
       return { tokens, features, bytes: features.reduce((sum, f) => sum + f.size, 0) };
     } catch (error) {
@@ -90,7 +90,8 @@ export class VisionTower {
     }
   }
 
-  #record(
+  /** Allocates the workspace; what it returns records the tower block by block, and yields how much of it there is. */
+  #prepare(
     program: Program,
     keep: (s: Slice) => Slice,
     input: VisionInputs,
@@ -98,7 +99,7 @@ export class VisionTower {
     segment: number,
     features: Slice[],
     tap: Tap | undefined,
-  ): void {
+  ): Iterable<number> {
     const { vision } = this.#config;
     const w = this.#weights;
     const v = vision.hiddenSize;
@@ -139,60 +140,64 @@ export class VisionTower {
       tap?.(program, "merged", out, patches / merge, vision.outHiddenSize);
     };
 
-    w.linear("vision.patch").forward(program, { x: input.pixels, y: x, m: patches });
-    interpolate(program, w.vector("vision.positions"), input.index, input.weight, x, { rows: patches, c: v });
-    for (let i = 0; i < vision.depth; i++) {
-      const block = `vision.blocks.${i}.`;
-      const linear = (name: string) => w.linear(block + name);
-      const normed = (name: string, row0: number, rows: number) =>
-        layerNorm(program, rowsOf(x, row0, v), w.vector(block + name), w.vector(`${block}${name}.bias`), n, {
-          rows,
-          c: v,
-          eps: VISION_EPS,
+    function* record(): Generator<number> {
+      w.linear("vision.patch").forward(program, { x: input.pixels, y: x, m: patches });
+      interpolate(program, w.vector("vision.positions"), input.index, input.weight, x, { rows: patches, c: v });
+      for (let i = 0; i < vision.depth; i++) {
+        const block = `vision.blocks.${i}.`;
+        const linear = (name: string) => w.linear(block + name);
+        const normed = (name: string, row0: number, rows: number) =>
+          layerNorm(program, rowsOf(x, row0, v), w.vector(block + name), w.vector(`${block}${name}.bias`), n, {
+            rows,
+            c: v,
+            eps: VISION_EPS,
+          });
+        eachChunk((row0, rows) => {
+          normed("norm1", row0, rows);
+          linear("qkv").forward(program, { x: n, y: wide, m: rows });
+          rope(program, {
+            qkv: wide,
+            tokens: rows,
+            heads: vision.numHeads,
+            kvHeads: vision.numHeads,
+            d,
+            capacity: patches,
+            cacheType: "f32",
+            table: input.table,
+            positions: rowsOf(input.positions, row0, 4),
+            q: rowsOf(q, row0, v),
+            k,
+            v: val,
+          });
         });
-      eachChunk((row0, rows) => {
-        normed("norm1", row0, rows);
-        linear("qkv").forward(program, { x: n, y: wide, m: rows });
-        rope(program, {
-          qkv: wide,
-          tokens: rows,
+        attention(program, {
+          q,
+          k,
+          v: val,
+          ranges: input.ranges,
+          o: att,
+          tokens: patches,
           heads: vision.numHeads,
           kvHeads: vision.numHeads,
           d,
           capacity: patches,
           cacheType: "f32",
-          table: input.table,
-          positions: rowsOf(input.positions, row0, 4),
-          q: rowsOf(q, row0, v),
-          k,
-          v: val,
+          keys: segment,
         });
-      });
-      attention(program, {
-        q,
-        k,
-        v: val,
-        ranges: input.ranges,
-        o: att,
-        tokens: patches,
-        heads: vision.numHeads,
-        kvHeads: vision.numHeads,
-        d,
-        capacity: patches,
-        cacheType: "f32",
-        keys: segment,
-      });
-      eachChunk((row0, rows) => {
-        const [from, to] = [rowsOf(att, row0, v), rowsOf(x, row0, v)];
-        linear("proj").forward(program, { x: from, y: to, m: rows, accumulate: true });
-        normed("norm2", row0, rows);
-        linear("fc1").forward(program, { x: n, y: wide, m: rows, activation: "gelu_tanh" });
-        linear("fc2").forward(program, { x: wide, y: rowsOf(x, row0, v), m: rows, accumulate: true });
-      });
-      tap?.(program, "vision", x, patches, v);
-      const j = vision.deepstackVisualIndexes.indexOf(i);
-      if (j >= 0) merger(`vision.deepstack.${j}.`, true, features[1 + j]!);
+        eachChunk((row0, rows) => {
+          const [from, to] = [rowsOf(att, row0, v), rowsOf(x, row0, v)];
+          linear("proj").forward(program, { x: from, y: to, m: rows, accumulate: true });
+          normed("norm2", row0, rows);
+          linear("fc1").forward(program, { x: n, y: wide, m: rows, activation: "gelu_tanh" });
+          linear("fc2").forward(program, { x: wide, y: rowsOf(x, row0, v), m: rows, accumulate: true });
+        });
+        tap?.(program, "vision", x, patches, v);
+        const j = vision.deepstackVisualIndexes.indexOf(i);
+        if (j >= 0) merger(`vision.deepstack.${j}.`, true, features[1 + j]!);
+        yield (i + 1) / (vision.depth + 1);
+      }
+      merger("vision.merger.", false, features[0]!);
     }
-    merger("vision.merger.", false, features[0]!);
+    return record();
   }
 }
