@@ -167,6 +167,7 @@ export async function loadStored(
     gpuBytes: gpu.ledger.total,
     ledger: gpu.ledger.byOwner(),
     loadMilliseconds: performance.now() - started,
+    loadTimes: engine.loadTimes,
     defaults: {
       ...chat.defaults,
       minP: 0,

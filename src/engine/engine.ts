@@ -21,6 +21,18 @@ export interface EngineOptions {
   onProgress?: (bytesDone: number, bytesTotal: number) => void;
 }
 
+/** Where the time of a load went, in milliseconds. */
+export interface LoadTimes {
+  /** The short self-test, compiling included. */
+  check: number;
+  /** Waiting for shards that were being read and hashed. */
+  read: number;
+  /** Waiting for the device to take them. */
+  upload: number;
+  /** Finding out what suits the device, unless that is known. */
+  tune: number;
+}
+
 /** A loaded model: memory planned first, allocated second, then filled from stored shards. Knows nothing of workers or pages. */
 export class Engine {
   readonly gpu: Gpu;
@@ -33,12 +45,13 @@ export class Engine {
   /** Largest picture, in pixels, that the vision tower can encode on this device. */
   readonly maxPixels: number;
   readonly notes: string[];
+  readonly loadTimes: LoadTimes;
 
   private constructor(
     gpu: Gpu,
     model: Qwen3VL,
     chat: ChatFormat,
-    limits: { capacity: number; maxContext: number; maxPixels: number; notes: string[] },
+    limits: { capacity: number; maxContext: number; maxPixels: number; notes: string[]; loadTimes: LoadTimes },
   ) {
     this.gpu = gpu;
     this.model = model;
@@ -49,6 +62,7 @@ export class Engine {
     this.maxContext = limits.maxContext;
     this.maxPixels = limits.maxPixels;
     this.notes = limits.notes;
+    this.loadTimes = limits.loadTimes;
   }
 
   /**
@@ -64,6 +78,13 @@ export class Engine {
   ): Promise<Engine> {
     const config = parseConfig(manifest.config);
     const chat = ChatFormat.from(manifest.texts, config);
+    const loadTimes: LoadTimes = { check: 0, read: 0, upload: 0, tune: 0 };
+    let last = performance.now();
+    const lap = (part: keyof LoadTimes) => {
+      const now = performance.now();
+      loadTimes[part] += now - last;
+      last = now;
+    };
     const { notes: found, failures } = await quickCheck(gpu);
     const notes = [...found];
     if (failures.length > 0) {
@@ -73,20 +94,29 @@ export class Engine {
         `This device computes wrongly, so no answer could be trusted (${list}). Update the graphics driver or try another browser; the self-test page has the details.`,
       );
     }
+    lap("check");
     let plan = planMemory(gpu, config, options);
     const weights = await GpuWeights.allocate(gpu, manifest.slots);
     try {
       let done = 0;
+      let taken: Promise<unknown> = Promise.resolve();
       for await (const { bytes, chunks } of shards) {
+        lap("read");
         for (const chunk of chunks) weights.write(chunk, bytes);
         done += bytes.byteLength;
-        // writeBuffer copies into staging memory: wait, so that no more than a shard waits there.
-        await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
         // Frees the shard now: the collector sees a small object and lets a gigabyte of them pile up.
         bytes.buffer.transfer(0);
+        // writeBuffer copies into staging memory: wait, so that no more than two shards wait there.
+        await taken;
+        taken = gpu.guard(gpu.device.queue.onSubmittedWorkDone());
+        taken.catch(() => undefined); // It is awaited one turn later.
+        lap("upload");
         options.onProgress?.(done, manifest.bytesTotal);
       }
+      await taken;
+      lap("upload");
       await tune(gpu, config, weights, options.choices, options.signal);
+      lap("tune");
       const { model, used } = await fitCache(gpu, config, weights, plan);
       const asked = options.contextLength ?? plan.capacity;
       if (used.capacity < asked) {
@@ -105,6 +135,7 @@ export class Engine {
         maxContext: longestContext(gpu, config, plan.cacheType),
         maxPixels: maxPatches(gpu, config) * patchSize ** 2,
         notes,
+        loadTimes,
       });
     } catch (error) {
       weights.free();
