@@ -16,7 +16,13 @@ const headers = {
 type ProjectConfig = NonNullable<TestProjectInlineConfiguration["test"]>;
 
 /** Tests of the tools themselves, without a browser. */
-const IN_NODE = ["e2e/compare_case.test.ts", "e2e/write_checkpoint.test.ts"];
+const IN_NODE = [
+  "e2e/compare_case.test.ts",
+  "e2e/onnx_writer.test.ts",
+  "e2e/peer_graphs.test.ts",
+  "e2e/torch_peer.test.ts",
+  "e2e/write_checkpoint.test.ts",
+];
 const TIMED = ["e2e/bench.test.ts", "e2e/cancel.test.ts", "e2e/screens.test.ts"];
 
 function browserTests(name: string, { exclude = [], ...more }: ProjectConfig): { extends: true; test: ProjectConfig } {

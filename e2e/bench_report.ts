@@ -14,7 +14,7 @@ export interface BenchReport {
 }
 
 /** More is better for these units; for the others less is. */
-const RATES: readonly string[] = ["tok/s", "GB/s", "TFLOP/s"];
+const RATES: readonly string[] = ["tok/s", "GB/s", "TFLOP/s", "×"];
 
 function figure(value: number): string {
   if (value === 0) return "–";
@@ -46,6 +46,21 @@ export function describe(report: BenchReport): string {
     row.note ?? "",
   ]);
   return `${head}\n${columns(table)}`;
+}
+
+/** A number of a peer, and the part and name of ours that it stands beside. */
+export interface PeerRow {
+  row: BenchRow;
+  ours: [part: string, name: string];
+}
+
+/** A peer's number, and how many times as fast (or as small) ours of the same run is, where both were measured. */
+export function besidePeer(rows: readonly BenchRow[], { row, ours: [part, name] }: PeerRow): BenchRow[] {
+  const ours = rows.find((r) => r.part === part && r.name === name);
+  if (!ours || !(ours.value > 0) || !(row.value > 0)) return [row];
+  if (ours.unit !== row.unit) throw new Error(`${row.name} is in ${row.unit}, and ${part}, ${name} in ${ours.unit}`);
+  const value = RATES.includes(row.unit) ? ours.value / row.value : row.value / ours.value;
+  return [row, { part: row.part, name: `ours to ${row.name}`, value, unit: "×" }];
 }
 
 /** What moved by more than `least` (a share) between two runs, and what only one of them has. */

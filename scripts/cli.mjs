@@ -46,7 +46,7 @@ export async function bundleTools(tools, out) {
         outDir: out,
         emptyOutDir: false,
         target: "node20",
-        rolldownOptions: { external: ["playwright-core"], output: { entryFileNames: `${tool}.mjs` } },
+        rolldownOptions: { external: ["playwright-core", "webgpu"], output: { entryFileNames: `${tool}.mjs` } },
       },
     });
 }

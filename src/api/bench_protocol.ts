@@ -12,7 +12,8 @@ export interface BenchRow {
   part: string;
   name: string;
   value: number;
-  unit: "tok/s" | "ms" | "GB/s" | "TFLOP/s" | "MiB" | "count";
+  /** "×": how many times as fast as a peer, or as small. */
+  unit: "tok/s" | "ms" | "GB/s" | "TFLOP/s" | "MiB" | "count" | "×";
   /** Share of the ceiling of the same run that binds this measurement. */
   share?: number;
   bound?: "bandwidth" | "arithmetic";
