@@ -48,14 +48,14 @@ export function describe(report: BenchReport): string {
   return `${head}\n${columns(table)}`;
 }
 
-/** A number of a peer, and the part and name of ours that it stands beside. */
+/** A number of a peer, and the part and name of ours that it stands beside, if there is one. */
 export interface PeerRow {
   row: BenchRow;
-  ours: [part: string, name: string];
+  ours?: [part: string, name: string];
 }
 
 /** A peer's number, and how many times as fast (or as small) ours of the same run is, where both were measured. */
-export function besidePeer(rows: readonly BenchRow[], { row, ours: [part, name] }: PeerRow): BenchRow[] {
+export function besidePeer(rows: readonly BenchRow[], { row, ours: [part, name] = ["", ""] }: PeerRow): BenchRow[] {
   const ours = rows.find((r) => r.part === part && r.name === name);
   if (!ours || !(ours.value > 0) || !(row.value > 0)) return [row];
   if (ours.unit !== row.unit) throw new Error(`${row.name} is in ${row.unit}, and ${part}, ${name} in ${ours.unit}`);

@@ -67,9 +67,11 @@ export class WeightFile {
 class Builder {
   readonly graph: Graph = { nodes: [], initializers: [], inputs: [], outputs: [] };
   #file: WeightFile;
+  #int8: boolean;
 
-  constructor(file: WeightFile) {
+  constructor(file: WeightFile, int8 = false) {
     this.#file = file;
+    this.#int8 = int8;
   }
 
   node(name: string, op: string, inputs: string[], more: Partial<Node> = {}): string {
@@ -99,7 +101,14 @@ class Builder {
     const scales = this.weight("scales", `${name}.scales`, [rows, groups]);
     return this.node(name, "MatMulNBits", [x, codes, scales], {
       domain: "com.microsoft",
-      attributes: { K: { int: cols }, N: { int: rows }, bits: { int: 4 }, block_size: { int: BLOCK } },
+      attributes: {
+        K: { int: cols },
+        N: { int: rows },
+        bits: { int: 4 },
+        block_size: { int: BLOCK },
+        // 4 allows sums over activations that are rounded to int8.
+        accuracy_level: { int: this.#int8 ? 4 : 0 },
+      },
     });
   }
 
@@ -118,9 +127,9 @@ const ofText = ({ hiddenSize, numAttentionHeads, numKeyValueHeads, headDim, inte
 });
 
 /** The linears of `layers` decoder layers behind one another. What of q, k, v and of gate and up does not go on is cut off. */
-export function linearChain(text: Text, layers: number, file: WeightFile): Graph {
+export function linearChain(text: Text, layers: number, file: WeightFile, int8 = false): Graph {
   const { c, f, heads, kvHeads, d } = ofText(text);
-  const b = new Builder(file);
+  const b = new Builder(file, int8);
   const axes = b.ints("last axis", 1);
   const zero = b.ints("zero", 0);
   const ends = { q: b.ints("q end", heads * d), gate: b.ints("gate end", f) };
