@@ -88,6 +88,8 @@ export interface MemoryVerdict {
   trainingFits?: boolean;
   /** The longest context that fits into what was measured. */
   bestContext?: number;
+  /** The largest LoRA rank that fits into it; 0 when none does. */
+  bestRank?: number;
 }
 
 export interface Progress {

@@ -27,14 +27,24 @@ test("the 4B model by purpose; what was measured on a real GPU is in the README"
   expect([verdict.measured, verdict.chatFits, verdict.trainingFits]).toEqual([undefined, undefined, undefined]);
 });
 
-test.each<[number, boolean, boolean, boolean, number | undefined]>([
-  [24 * GB, true, true, true, 131072],
-  [5.4 * GB, true, true, true, 8192],
-  [4.2 * GB, true, false, false, 2048],
-  [3 * GB, true, false, false, undefined],
-])("4B with %d bytes", (bytes, isAll, chatFits, trainingFits, bestContext) => {
-  const verdict = judge(gpu, judged("4b"), wish, room(bytes, isAll));
-  expect([verdict.chatFits, verdict.trainingFits, verdict.bestContext]).toEqual([chatFits, trainingFits, bestContext]);
+test.each<[number, boolean, boolean, number | undefined, number]>([
+  [24 * GB, true, true, 131072, 128],
+  [5.4 * GB, true, true, 8192, 16],
+  [4.2 * GB, false, false, 2048, 0],
+  [3 * GB, false, false, undefined, 0],
+])("4B with %d bytes", (bytes, ...expected) => {
+  const verdict = judge(gpu, judged("4b"), wish, room(bytes));
+  const { chatFits, trainingFits, bestContext, bestRank } = verdict;
+  expect([chatFits, trainingFits, bestContext, bestRank]).toEqual(expected);
+});
+
+test("the largest rank that fits is one that would be told to fit, and the next is not", () => {
+  const at = (rank: number) => judge(gpu, judged("4b"), { ...wish, rank }, undefined);
+  const { weights, training } = at(32);
+  const { bestRank } = judge(gpu, judged("4b"), wish, room(weights + training));
+  expect(bestRank).toBe(32);
+  expect(judge(gpu, judged("4b"), { ...wish, rank: 64 }, room(weights + training)).trainingFits).toBe(false);
+  expect(judge(gpu, judged("4b"), wish, room(weights + training - 1)).bestRank).toBe(16);
 });
 
 test("a test that was not pushed to the end says yes, but never no", () => {

@@ -16,6 +16,8 @@ interface Judged {
 const TRAINED_TOKENS = 1024;
 /** Contexts that are offered, the longest first. */
 const CONTEXTS = Array.from({ length: 11 }, (_, i) => 262144 >> i);
+/** Ranks that are offered, the largest first. */
+const RANKS = [128, 64, 32, 16, 8, 4];
 /** Beyond what was asked for, the test goes on to this, to say what else would fit. */
 const CURIOUS_BYTES = 8 * 2 ** 30;
 /** A software adapter's memory is the computer's: it is not filled for a test. */
@@ -61,6 +63,7 @@ export function judge(gpu: Gpu, { config, slots }: Judged, wish: MemoryWish, roo
   const fits = (bytes: number) => (!room ? undefined : bytes <= room.bytes ? true : room.isAll ? false : undefined);
   const contexts = CONTEXTS.filter((context) => context <= longest);
   const best = room && contexts.find((context) => weights + chatBytes(gpu, config, context).total <= room.bytes);
+  const bestRank = room && (RANKS.find((rank) => weights + trainingBytes(gpu, config, rank) <= room.bytes) ?? 0);
   return {
     weights,
     contextLength: chat.capacity,
@@ -74,6 +77,7 @@ export function judge(gpu: Gpu, { config, slots }: Judged, wish: MemoryWish, roo
     ...defined("chatFits", fits(weights + chat.total)),
     ...defined("trainingFits", fits(weights + training)),
     ...defined("bestContext", best),
+    ...defined("bestRank", bestRank),
   };
 }
 

@@ -298,31 +298,21 @@ async function makeMissing(
   options: ImportOptions,
 ): Promise<void> {
   const { signal, encoder = inlineEncoder } = options;
-  const missing = [...manifest.shards.keys()].filter((index) => !done.has(index));
-  const begin = (index: number | undefined) => {
-    const bytes = index === undefined ? undefined : make(index, encoder, (n) => meter.read(n), signal);
-    bytes?.catch(() => undefined);
-    return bytes;
-  };
   let writing: Promise<void> | undefined;
   meter.start(done);
-  let making = begin(missing[0]);
   try {
-    for (const [i, index] of missing.entries()) {
+    for (const index of manifest.shards.keys()) {
+      if (done.has(index)) continue;
       throwIfCancelled(signal);
-      // Before the next shard is begun everything that has been read belongs to those up to this one: what an interrupted hash may go on
-      // from.
-      const hashes = await files.settle(signal);
-      const current = making!;
-      // While this one is turned and encoded, the next is read, and the one before is hashed and written: three in memory, never more.
-      making = begin(missing[i + 1]);
-      const bytes = await current;
+      const bytes = await make(index, encoder, (n) => meter.read(n), signal);
+      // While this one is hashed and written, the next is read: two shards in memory, never more.
       await writing;
+      // Between two shards everything that has been read belongs to those made so far: what an interrupted hash may go on from.
+      const hashes = await files.settle(signal);
       writing = store(manifest, index, bytes, hashes, meter);
       writing.catch(() => undefined);
     }
   } finally {
-    await making?.catch(() => undefined);
     await writing;
   }
 }

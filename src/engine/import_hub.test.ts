@@ -187,12 +187,16 @@ test("connections cut at random, 429, 503 and addresses that ran out: the bytes 
 }, async () => {
   const expected = await undisturbed();
   const random = seeded(7);
+  let refused = false;
   hub.fault = ({ host }) => {
     const x = random();
+    // Two refusals in a row and a third would end the import, as they should.
+    const mayRefuse = !refused;
+    refused = host === "cdn" && mayRefuse && x >= 0.15 && x < 0.25;
     if (x < 0.1) return { status: 429, headers: { "retry-after": "3" } };
     if (x < 0.15) return { status: 503 };
     if (host === "hub") return undefined;
-    if (x < 0.25) return { status: 403 };
+    if (refused) return { status: 403 };
     return x < 0.7 ? { cutAfter: Math.floor(random() * 200_000) } : undefined;
   };
   const manifest = await importNow();

@@ -227,6 +227,12 @@ test("an address that ran out (403) is asked for again, but a lasting refusal en
   const { base: closed } = await serve((_, response) => void response.writeHead(403).end());
   expect((await failure(open(closed).size("w.bin"))).message).toMatch(/403/);
   expect(requests.length).toBe(3);
+  // Behind other failures it is still the first.
+  const { base: busy } = await serve((request, response, count) => {
+    if (count < 4) response.writeHead([503, 503, 403][count - 1]!).end();
+    else good(request, response, count);
+  });
+  expect(await open(busy).size("w.bin")).toBe(data.length);
 });
 
 test("a gated repository is explained", async () => {

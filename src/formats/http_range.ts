@@ -112,6 +112,8 @@ async function retrying<T>(
   attempt: () => Promise<T>,
 ): Promise<T> {
   let failures = 0;
+  /** Those since the last one that may be tried more often: a refusal behind two 503s is the first of its kind. */
+  let limited = 0;
   let before = progress();
   for (;;) {
     throwIfCancelled(signal);
@@ -120,10 +122,11 @@ async function retrying<T>(
     } catch (error) {
       throwIfCancelled(signal);
       if (!(error instanceof Retry)) throw error;
-      if (progress() > before) failures = 0;
+      if (progress() > before) failures = limited = 0;
       before = progress();
       failures++;
-      if (failures >= Math.min(client.attempts, error.limit)) {
+      limited = error.limit < client.attempts ? limited + 1 : 0;
+      if (failures >= client.attempts || limited >= error.limit) {
         throw new TabTuneError(
           "Network",
           `${shorten(url)}: ${error.message} (${failures} tries). What has been stored is kept; check the connection and start again to go on.`,

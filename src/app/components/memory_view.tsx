@@ -130,15 +130,15 @@ function Line({ fits, what }: { fits: boolean | undefined; what: string }) {
   );
 }
 
-/** The largest setting that fits into what was measured. */
-function Best({ verdict: { bestContext, trainingFits, isAll } }: { verdict: MemoryVerdict }) {
+/** The largest settings that fit into what was measured. */
+function Best({ verdict: { bestContext, bestRank, isAll } }: { verdict: MemoryVerdict }) {
   if (bestContext === undefined && !isAll) return null;
   return (
     <li class={bestContext ? "good" : "doubtful"}>
       <Icon name={bestContext ? "check" : "warning"} />
       <span>
         {bestContext
-          ? `The most that fits for certain: a context of ${formatCount(bestContext)} tokens, training: ${trainingFits ? "yes" : trainingFits === false ? "no" : "perhaps"}.`
+          ? `The most that fits for certain: a context of ${formatCount(bestContext)} tokens; ${bestRank ? `training at rank ${bestRank}` : "no training"}.`
           : "Not even the shortest context fits. Choose smaller weights or a smaller model."}
       </span>
     </li>
