@@ -1,4 +1,4 @@
-import { type MemoryPlan, planMemory, Session, tune } from "../engine/index.ts";
+import { type MemoryPlan, planMemory, prepareTuning, Session, tune } from "../engine/index.ts";
 import { isError } from "../errors.ts";
 import type { Gpu, Program } from "../gpu/index.ts";
 import { measureCeilings } from "../kernels/index.ts";
@@ -40,6 +40,7 @@ export async function runBench(gpu: Gpu, options: BenchOptions, onRow: (row: Ben
   rows({ part: "ceilings", name: "f32 multiply-adds", value: ceilings.arithmetic / 1e12, unit: "TFLOP/s" });
   const weights = await randomWeights(gpu, config);
   const tuning = performance.now();
+  prepareTuning(gpu, config, weights);
   await tune(gpu, config, weights);
   rows({ part: "tuning", name: "time", value: performance.now() - tuning, unit: "ms" });
   for (const [name, choice] of gpu.choices) rows({ part: "tuning", name, value: choice + 1, unit: "count" });

@@ -90,6 +90,7 @@ async function deviceTime(
     gpu.write(state.positions, new Uint32Array([context, context, context, context]));
     gpu.write(state.control, new Uint32Array([0, 0]));
     const program = model.language.decodeProgram(context + tokens);
+    await program.ready();
     await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
     const started = performance.now();
     const encoder = gpu.device.createCommandEncoder();

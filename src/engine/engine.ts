@@ -8,7 +8,7 @@ import { fitCache } from "./fit_cache.ts";
 import type { LoadedShard } from "./import_types.ts";
 import { longestContext, planMemory } from "./memory.ts";
 import { Session } from "./session.ts";
-import { tune } from "./tune.ts";
+import { prepareTuning, tune } from "./tune.ts";
 
 export interface EngineOptions {
   /** Tokens that the KV cache holds; 8,192 or the checkpoint's own limit when absent. */
@@ -98,6 +98,7 @@ export class Engine {
     let plan = planMemory(gpu, config, options);
     const weights = await GpuWeights.allocate(gpu, manifest.slots);
     try {
+      prepareTuning(gpu, config, weights, options.choices);
       let done = 0;
       let taken: Promise<unknown> = Promise.resolve();
       for await (const { bytes, chunks } of shards) {
@@ -115,7 +116,7 @@ export class Engine {
       }
       await taken;
       lap("upload");
-      await tune(gpu, config, weights, options.choices, options.signal);
+      await tune(gpu, config, weights, options.signal);
       lap("tune");
       const { model, used } = await fitCache(gpu, config, weights, plan);
       const asked = options.contextLength ?? plan.capacity;
@@ -130,6 +131,9 @@ export class Engine {
       }
       plan = used;
       const { patchSize } = config.vision;
+      // Recorded now, so that they are compiled while the visitor types.
+      model.language.decodeProgram(1);
+      model.language.sampleProgram();
       return new Engine(gpu, model, chat, {
         capacity: plan.capacity,
         maxContext: longestContext(gpu, config, plan.cacheType),

@@ -16,4 +16,4 @@ export { promptChunks } from "./prompt.ts";
 export { type Finish, type GenerateOptions, type GenerateTimes, Session } from "./session.ts";
 export { StopStrings } from "./stop_strings.ts";
 export { generateWithin } from "./thinking.ts";
-export { tune, tuningKey } from "./tune.ts";
+export { prepareTuning, tune, tuningKey } from "./tune.ts";

@@ -199,6 +199,9 @@ export class Session {
     const room = Math.min(options.maxTokens - base, language.capacity - promptLength + 1);
     if (room <= 0) return "length";
     this.#prepare(prompt, generated, options);
+    await Promise.all(
+      [language.sampleProgram(), language.decodeProgram(promptLength)].map((program) => program.ready()),
+    );
     let submitted = 0;
     let read = 0;
     let firstAt = 0;

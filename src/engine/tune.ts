@@ -1,5 +1,5 @@
 import type { Gpu } from "../gpu/index.ts";
-import { tuneMatmul } from "../kernels/index.ts";
+import { compileMatmul, tuneMatmul } from "../kernels/index.ts";
 import type { GpuWeights, Qwen3VLConfig } from "../models/index.ts";
 
 /** Raise it when a kernel or the list of its shapes changes: what devices have measured before is measured again. */
@@ -16,31 +16,38 @@ export function tuningKey(gpu: Gpu): string {
   return `tuning ${TUNING_VERSION} ${[vendor, architecture, device, description].filter(Boolean).join(" ")}`;
 }
 
-/**
- * Measures how this device runs the products of a model best, what is known already apart, and leaves the answers in `gpu.choices`.
- * Software adapters keep the defaults: measuring would take them longer than it saves.
- */
-export async function tune(
+/** Takes what is known of this device, and begins to compile what `tune` will measure; the weights need not be there yet. */
+export function prepareTuning(
   gpu: Gpu,
   config: Qwen3VLConfig,
   weights: GpuWeights,
   known: Readonly<Record<string, number>> = {},
-  signal?: AbortSignal,
-): Promise<void> {
+): void {
   for (const [name, choice] of Object.entries(known)) gpu.choices.set(name, choice);
+  if (!gpu.isSoftware) compileMatmul(gpu, questionsOf(config, weights));
+}
+
+/**
+ * Measures how this device runs the products of a model best, what is known already apart, and leaves the answers in `gpu.choices`.
+ * Software adapters keep the defaults: measuring would take them longer than it saves.
+ */
+export async function tune(gpu: Gpu, config: Qwen3VLConfig, weights: GpuWeights, signal?: AbortSignal): Promise<void> {
   if (gpu.isSoftware) return;
-  const { text, vision } = config;
+  const options = { milliseconds: MILLISECONDS, ...(signal ? { signal } : {}) };
+  await tuneMatmul(gpu, questionsOf(config, weights), options);
+}
+
+function questionsOf({ text, vision }: Qwen3VLConfig, weights: GpuWeights) {
   const layers = (name: string) =>
     Array.from({ length: text.numHiddenLayers }, (_, i) => weights.matrix(`language.layers.${i}.${name}`));
   const blocks = (name: string) =>
     Array.from({ length: vision.depth }, (_, i) => weights.matrix(`vision.blocks.${i}.${name}`));
   const head = weights.matrix(text.tieWordEmbeddings ? "language.embed" : "language.head");
   const linears = ["qkv", "o", "gate_up", "down"];
-  const questions = [
+  return [
     ...linears.map((name) => ({ matrices: layers(name), m: 1, glu: name === "gate_up" })),
     { matrices: [head], m: 1 },
     ...linears.map((name) => ({ matrices: layers(name), m: PREFILL_ROWS })),
     ...["qkv", "proj", "fc1", "fc2"].map((name) => ({ matrices: blocks(name), m: VISION_ROWS })),
   ];
-  await tuneMatmul(gpu, questions, { milliseconds: MILLISECONDS, ...(signal ? { signal } : {}) });
 }

@@ -16,11 +16,13 @@ export function storageBytes(bytes: number): number {
   return Math.max(16, Math.ceil(bytes / 16) * 16);
 }
 
-/** A compiled shader with its binding layout. */
+/** A shader with its binding layout, compiled while others are. */
 export interface Kernel {
   label: string;
-  pipeline: GPUComputePipeline;
   layout: GPUBindGroupLayout;
+  /** There once `ready` has resolved, unless the device refused the shader: it then is the device's first error. */
+  pipeline?: GPUComputePipeline;
+  ready: Promise<void>;
 }
 
 export interface DeviceOptions {
@@ -271,7 +273,7 @@ export class Gpu {
   }
 
   /**
-   * Compiles a shader once per source text.
+   * Begins to compile a shader, once per source text: devices compile several at a time.
    * @param access  one letter per storage binding, in order from binding 1: "rrw".
    */
   kernel(label: string, code: string, access: string): Kernel {
@@ -293,12 +295,23 @@ export class Gpu {
     void module.getCompilationInfo().then(({ messages }) => {
       for (const m of messages) if (m.type === "error") console.error(`${label}:${m.lineNum}: ${m.message}`);
     });
-    const pipeline = device.createComputePipeline({
+    const compiled = device.createComputePipelineAsync({
       label,
       layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
       compute: { module },
     });
-    const kernel = { label, pipeline, layout };
+    const kernel: Kernel = {
+      label,
+      layout,
+      ready: compiled.then(
+        (pipeline) => {
+          kernel.pipeline = pipeline;
+        },
+        (error: unknown) => {
+          this.firstError ??= `${label}: ${error instanceof Error ? error.message : String(error)}`;
+        },
+      ),
+    };
     this.#kernels.set(code, kernel);
     return kernel;
   }

@@ -147,7 +147,17 @@ export class Program {
     return this;
   }
 
-  /** Appends steps `from` to `to` to an encoder, as one compute pass wherever no copy stands between. */
+  /** Resolves when every kernel from step `from` on is compiled. Throws what the device said of one that it refused. */
+  async ready(from = 0): Promise<void> {
+    const waited = new Set<Promise<void>>();
+    for (let i = from; i < this.#steps.length; i++) {
+      const step = this.#steps[i]!;
+      if ("kernel" in step && !step.kernel.pipeline) waited.add(step.kernel.ready);
+    }
+    if (waited.size > 0) await this.gpu.guard(Promise.all(waited));
+  }
+
+  /** Appends steps `from` to `to` to an encoder, as one compute pass wherever no copy stands between. `ready` must have resolved. */
   encode(encoder: GPUCommandEncoder, from = 0, to = this.#steps.length, passOptions?: GPUComputePassDescriptor): void {
     let pass: GPUComputePassEncoder | undefined;
     let pipeline: GPUComputePipeline | undefined;
@@ -158,8 +168,9 @@ export class Program {
           pass = encoder.beginComputePass(passOptions);
           pipeline = undefined;
         }
-        if (step.kernel.pipeline !== pipeline) {
+        if (!pipeline || step.kernel.pipeline !== pipeline) {
           pipeline = step.kernel.pipeline;
+          if (!pipeline) throw new Error(`${step.kernel.label} is used before it is compiled`);
           pass.setPipeline(pipeline);
         }
         pass.setBindGroup(0, step.bindGroup);
@@ -217,6 +228,7 @@ export class Program {
     onDone?: (end: number) => void,
   ): Promise<number> {
     const { device, governor } = this.gpu;
+    await this.ready(at);
     while (at < this.#steps.length) {
       throwIfCancelled(signal);
       let work = 0;

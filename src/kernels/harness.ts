@@ -1,7 +1,7 @@
 import { TabTuneError, throwIfCancelled } from "../errors.ts";
 import { Program } from "../gpu/index.ts";
 import { allCases } from "./all_cases.ts";
-import { Bench, type KernelCase } from "./case.ts";
+import { Bench, type BuiltCase, type KernelCase } from "./case.ts";
 import { openF16 } from "./rope.cases.ts";
 import type { Gpu } from "./source.ts";
 import { type Ceilings, measureCeilings, timeProgram } from "./timing.ts";
@@ -50,8 +50,28 @@ function toleranceOf(gpu: Gpu, { tolerance, onMatrixUnits }: KernelCase): number
   return gpu.variants.matrix && onMatrixUnits ? onMatrixUnits : tolerance;
 }
 
-async function runCase(gpu: Gpu, c: KernelCase, ceilings: Ceilings | undefined): Promise<CaseResult> {
-  const bench = new Bench(gpu);
+interface BegunCase {
+  c: KernelCase;
+  bench: Bench;
+  program: Program;
+  built?: BuiltCase;
+  fault?: unknown;
+}
+
+/** Inputs and dispatches of a case, whose shaders are being compiled from now on. */
+function beginCase(gpu: Gpu, c: KernelCase): BegunCase {
+  const begun: BegunCase = { c, bench: new Bench(gpu), program: new Program(gpu, c.kernel) };
+  try {
+    begun.built = c.build(begun.bench);
+    begun.built.record(begun.program);
+  } catch (fault) {
+    begun.fault = fault;
+  }
+  return begun;
+}
+
+async function finishCase(gpu: Gpu, begun: BegunCase, ceilings: Ceilings | undefined): Promise<CaseResult> {
+  const { c, bench, program, built, fault } = begun;
   const result: CaseResult = {
     kernel: c.kernel,
     shape: c.shape,
@@ -59,13 +79,9 @@ async function runCase(gpu: Gpu, c: KernelCase, ceilings: Ceilings | undefined):
     tolerance: toleranceOf(gpu, c),
     pass: false,
   };
-  let program: Program | undefined;
   try {
-    const built = c.build(bench);
-    program = new Program(gpu, c.kernel);
-    built.record(program);
-    program.seal();
-    await program.run();
+    if (!built) throw fault;
+    await program.seal().run();
     for (const { slice, expected, type } of built.outputs) {
       const words = await gpu.read(slice, (type === "f16" ? 2 : 4) * expected.length);
       const actual =
@@ -84,7 +100,7 @@ async function runCase(gpu: Gpu, c: KernelCase, ceilings: Ceilings | undefined):
     // The error belongs to this row; the next case starts clean.
     if (gpu.lostReason === undefined) gpu.firstError = undefined;
   } finally {
-    program?.free();
+    program.free();
     bench.free();
   }
   return result;
@@ -105,7 +121,7 @@ export async function runCases(
   let passed = 0;
   for (const c of cases) {
     throwIfCancelled(options.signal);
-    const row = await runCase(gpu, c, ceilings);
+    const row = await finishCase(gpu, beginCase(gpu, c), ceilings);
     if (row.pass) passed++;
     onRow(row);
   }
@@ -155,8 +171,9 @@ export async function quickCheck(gpu: Gpu): ReturnType<typeof checkVariants> {
 async function checkVariants(gpu: Gpu): Promise<{ notes: string[]; failures: CaseResult[] }> {
   const check = async () => {
     const failures: CaseResult[] = [];
-    for (const c of quickCases()) {
-      const row = await runCase(gpu, c, undefined);
+    // All are compiled at the same time.
+    for (const begun of quickCases().map((c) => beginCase(gpu, c))) {
+      const row = await finishCase(gpu, begun, undefined);
       if (!row.pass) failures.push(row);
     }
     if (gpu.lostReason !== undefined) {

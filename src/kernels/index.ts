@@ -14,7 +14,7 @@ export { layerNorm, layerNormBackward } from "./layer_norm.ts";
 export { canGlu, type MatmulPair, MOST_PAIRS, matmul, VEC_SHAPES, vecChoice } from "./matmul.ts";
 export { matmulBackward } from "./matmul_backward.ts";
 export { canTile, TILE_SHAPES, tileChoice } from "./matmul_tile.ts";
-export { tuneMatmul } from "./matmul_tune.ts";
+export { compileMatmul, tuneMatmul } from "./matmul_tune.ts";
 export type { Matrix, MatrixBlock } from "./matrix.ts";
 export { rmsNorm, rmsNormBackward } from "./rms_norm.ts";
 export { type CacheType, rope, ropeBackward } from "./rope.ts";

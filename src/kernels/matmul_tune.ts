@@ -20,6 +20,49 @@ const LEAST_MILLISECONDS = 2;
 /** A choice computes wrongly when its result is further than this from the first one's (relative L2); matrix units round to f16. */
 const TOLERANCE = { portable: 1e-4, matrix: 5e-3 };
 
+/** The choice that a question is about, and from how many. */
+function choiceOf({ matrices, m, glu }: TuneQuestion): { name: string; count: number } {
+  const weight = matrices[0]!;
+  return m === 1
+    ? { name: vecChoice(weight, glu), count: VEC_SHAPES.length }
+    : { name: tileChoice(weight, m), count: TILE_SHAPES.length };
+}
+
+/** What has no answer yet. */
+function unanswered(gpu: Gpu, questions: readonly TuneQuestion[]): TuneQuestion[] {
+  return questions.flatMap(alike).filter((question) => {
+    const weight = question.matrices[0];
+    return weight && !(question.glu && !canGlu(weight)) && !gpu.choices.has(choiceOf(question).name);
+  });
+}
+
+/** Whether a device has what a choice runs on. Where there are matrix units nothing else comes near them. */
+function isCandidate(gpu: Gpu, { m }: TuneQuestion, choice: number): boolean {
+  const shape = m === 1 ? undefined : TILE_SHAPES[choice]!;
+  return !shape || (canTile(gpu, shape) && !(gpu.variants.matrix && !shape.subgroups));
+}
+
+/** Begins to compile what `tuneMatmul` will measure, several shaders at a time: most of its time would else go into that. */
+export function compileMatmul(gpu: Gpu, questions: readonly TuneQuestion[]): void {
+  for (const question of unanswered(gpu, questions)) {
+    const { m, glu = false } = question;
+    const weight = question.matrices[0]!;
+    const { name, count } = choiceOf(question);
+    const operand = gpu.storage("tuning", "operand", 4 * m * Math.max(weight.rows, weight.cols));
+    const result = gpu.storage("tuning", "result", 4 * m * weight.rows);
+    for (let choice = 0; choice < count; choice++) {
+      if (!isCandidate(gpu, question, choice)) continue;
+      gpu.choices.set(name, choice);
+      const program = new Program(gpu, "tuning");
+      matmul(program, { x: operand, y: result, m, weight, ...(glu ? { glu } : {}) });
+      program.free();
+    }
+    gpu.choices.delete(name);
+    gpu.free(operand);
+    gpu.free(result);
+  }
+}
+
 /**
  * Finds out which way of running matrix products is fastest on this device, for questions that have no answer yet, and leaves the
  * answers in `gpu.choices`. Every way is compared with the default's result first. Questions that the time does not suffice for keep
@@ -31,14 +74,9 @@ export async function tuneMatmul(
   options: { milliseconds: number; signal?: AbortSignal },
 ): Promise<void> {
   const end = performance.now() + options.milliseconds;
-  for (const question of questions.flatMap(alike)) {
-    const weight = question.matrices[0];
-    if (!weight || (question.glu && !canGlu(weight))) continue;
-    const [name, count] =
-      question.m === 1
-        ? [vecChoice(weight, question.glu), VEC_SHAPES.length]
-        : [tileChoice(weight, question.m), TILE_SHAPES.length];
-    if (gpu.choices.has(name) || performance.now() > end) continue;
+  for (const question of unanswered(gpu, questions)) {
+    if (performance.now() > end) return;
+    const { name, count } = choiceOf(question);
     const best = await fastest(gpu, question, name, count, options.signal);
     if (best === undefined) gpu.choices.delete(name);
     else gpu.choices.set(name, best);
@@ -55,17 +93,19 @@ function alike(question: TuneQuestion): TuneQuestion[] {
 
 async function fastest(
   gpu: Gpu,
-  { matrices, m, glu = false }: TuneQuestion,
+  question: TuneQuestion,
   name: string,
   count: number,
   signal: AbortSignal | undefined,
 ): Promise<number | undefined> {
+  const { matrices, m, glu = false } = question;
   const { rows, cols } = matrices[0]!;
   const data = Float32Array.from({ length: m * cols }, (_, i) => Math.sin(i * 12.9898));
   const x = gpu.upload("tuning", "operand", data);
   const y = gpu.storage("tuning", "result", m * rows * 4);
   const sample = Math.min(m * rows, 4096);
   const run = async (program: Program, repeats: number) => {
+    await program.ready();
     const started = performance.now();
     const encoder = gpu.device.createCommandEncoder();
     for (let i = 0; i < repeats; i++) program.encode(encoder);
@@ -92,10 +132,8 @@ async function fastest(
     for (let choice = 0; choice < count; choice++) {
       throwIfCancelled(signal);
       gpu.choices.set(name, choice);
-      const shape = m === 1 ? undefined : TILE_SHAPES[choice]!;
-      // Where there are matrix units nothing else comes near them.
-      if (shape && (!canTile(gpu, shape) || (gpu.variants.matrix && !shape.subgroups))) continue;
-      const tolerance = shape?.subgroups ? TOLERANCE.matrix : TOLERANCE.portable;
+      if (!isCandidate(gpu, question, choice)) continue;
+      const tolerance = m > 1 && TILE_SHAPES[choice]!.subgroups ? TOLERANCE.matrix : TOLERANCE.portable;
       if (!(distance(await result(), expected) < tolerance)) continue;
       const program = record(matrices.slice(0, TURNS));
       let repeats = 1;

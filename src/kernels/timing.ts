@@ -33,7 +33,8 @@ async function submitTime(gpu: Gpu, program: Program, repeats: number): Promise<
  * The length grows until the difference is well above the clock's grain; the median of three is taken.
  */
 async function slope(gpu: Gpu, program: Program): Promise<number> {
-  // The first run may compile; it counts for nothing.
+  await program.ready();
+  // The first run warms up; it counts for nothing.
   await submitTime(gpu, program, 1);
   const once = await submitTime(gpu, program, 1);
   // The fixed cost of a submit, some 0.1 ms, does not matter here, and repeating would take long.
