@@ -1,10 +1,24 @@
-import type { DebugForward } from "../src/api/debug_protocol.ts";
+import type { DebugCache, DebugForward } from "../src/api/debug_protocol.ts";
 import { largestDifference, type Reference, relativeL2, same } from "./reference.ts";
 
 /** Pixel values in normalised units, absolute; the rest relative L2. Issue "Chat", section "How it is proved". */
 const F32 = { pixelValues: 1e-3, vision: 1e-4, hidden: 1e-4, logits: 1e-4 };
 /** Where products are rounded to f16. Issue "Speed", the same section. */
 const MATRIX_UNITS = { pixelValues: 1e-3, vision: 5e-3, hidden: 5e-3, logits: 5e-3 };
+
+/**
+ * With keys and values in 8 bits: each of them is 0.4 to 0.5 % off, and no code of so many bits could halve that. Random weights, whose
+ * attention adds as much to the stream as all before it, make 1 to 1.5 % of it (DECISIONS.md). How the rounding is done is held to
+ * more in shapes.test.ts.
+ */
+const EIGHT_BIT_CACHE = { hidden: 2e-2, logits: 2e-2 };
+const F16_CACHE = { hidden: 5e-3, logits: 5e-3 };
+
+/** What about a run makes its numbers coarser than f32's. */
+export interface Coarse {
+  matrixUnits?: boolean;
+  cache?: DebugCache;
+}
 
 /** The part of a reference that forward passes are compared with. */
 export type Compared = Pick<Reference, "cases" | "array">;
@@ -34,9 +48,10 @@ export function compareCase(
   name: string,
   got: DebugForward,
   greedy: number[],
-  onMatrixUnits = false,
+  { matrixUnits, cache }: Coarse = {},
 ): CaseReport {
-  const most = onMatrixUnits ? MATRIX_UNITS : F32;
+  const cached = cache === "i8" ? EIGHT_BIT_CACHE : cache === "f16" ? F16_CACHE : {};
+  const most = { ...(matrixUnits ? MATRIX_UNITS : F32), ...cached };
   const wanted = reference.cases[name]!;
   const tokens = wanted.input_ids.length;
   /** Relative error against an array of which the reference may have kept the last rows only. */
@@ -66,7 +81,9 @@ export function compareCase(
   if (wanted.position_ids) report.positionIds = same(got.positionIds, reference.array(wanted.position_ids).data);
   if (wanted.rope_delta !== undefined) report.ropeDelta = got.ropeDelta === wanted.rope_delta;
 
-  const exact = [report.inputIds, report.grid, report.positionIds, report.ropeDelta, report.greedy];
+  // The two best logits of random weights may lie closer together than 8 bits can tell.
+  const greedyOk = cache === "i8" || report.greedy;
+  const exact = [report.inputIds, report.grid, report.positionIds, report.ropeDelta, greedyOk];
   report.pass =
     exact.every((ok) => ok !== false) &&
     (report.pixelValues ?? 0) <= most.pixelValues &&

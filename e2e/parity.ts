@@ -1,7 +1,8 @@
-// npm run parity -- DIR [--train] [--format X] [--only case,...] [--without feature,...] [--default-limits] [--chrome-args "..."]:
+// npm run parity -- DIR [--train] [--format X] [--cache f16|i8] [--only case,...] [--without feature,...] [--default-limits] [--chrome-args "..."]:
 // compares the app with reference numbers, one JSON line per case, or with --train one line for the training run. With --format the
 // checkpoint is converted first, and the logits are compared with those of the float64 model on the converted weights. --without
-// (subgroups, shader-f16, …) and --default-limits run it on a device that has less than this one.
+// (subgroups, shader-f16, …) and --default-limits run it on a device that has less than this one. Keys and values are cached in f32 unless
+// --cache says otherwise.
 import { parseArgs } from "node:util";
 import { runFormatParity } from "./format_parity.ts";
 import { FORMATS } from "./format_writers.ts";
@@ -15,14 +16,17 @@ const { values, positionals } = parseArgs({
     "chrome-args": { type: "string" },
     train: { type: "boolean" },
     format: { type: "string" },
+    cache: { type: "string" },
     without: { type: "string" },
     "default-limits": { type: "boolean" },
   },
 });
 const folder = positionals[0];
-if (!folder || (values.format !== undefined && !(values.format in FORMATS))) {
+const { cache = "f32" } = values;
+const isCache = cache === "f32" || cache === "f16" || cache === "i8";
+if (!folder || (values.format !== undefined && !(values.format in FORMATS)) || !isCache) {
   console.error(
-    'usage: npm run parity -- DIR [--train] [--format X] [--only case,...] [--without feature,...] [--default-limits] [--chrome-args "..."]',
+    'usage: npm run parity -- DIR [--train] [--format X] [--cache f16|i8] [--only case,...] [--without feature,...] [--default-limits] [--chrome-args "..."]',
   );
   console.error(`formats: ${Object.keys(FORMATS).join(", ")}`);
   process.exit(2);
@@ -44,6 +48,6 @@ const options = {
 };
 const reports =
   values.format === undefined
-    ? await runParity(folder, options)
+    ? await runParity(folder, { ...options, cache })
     : await runFormatParity(folder, values.format, options);
 process.exitCode = reports.length > 0 && reports.every((report) => report.pass) ? 0 : 1;

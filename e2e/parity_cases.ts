@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import type { DebugApi, DebugForward, DebugRequest } from "../src/api/debug_protocol.ts";
+import type { DebugApi, DebugCache, DebugForward, DebugRequest } from "../src/api/debug_protocol.ts";
 import type { Message } from "../src/api/index.ts";
 import { type App, type AppOptions, openApp, usesMatrixUnits } from "./browser.ts";
 import { type CaseReport, compareCase } from "./compare_case.ts";
@@ -38,12 +38,17 @@ async function runCase(app: App, request: DebugRequest): Promise<{ forward: Debu
 }
 
 /**
- * Runs the cases of a folder written by make_reference.py through the app in Chromium, weights as they are.
+ * Runs the cases of a folder written by make_reference.py through the app in Chromium, weights as they are, keys and values as `cache` says.
  * `only` picks cases by name; `onReport` gets each as it is done.
  */
 export async function runParity(
   folder: string,
-  { only, onReport, ...device }: { only?: string[]; onReport?: (report: CaseReport) => void } & DeviceArgs = {},
+  {
+    only,
+    onReport,
+    cache = "f32",
+    ...device
+  }: { only?: string[]; onReport?: (report: CaseReport) => void; cache?: DebugCache } & DeviceArgs = {},
 ): Promise<CaseReport[]> {
   const reference = openReference(resolve(folder));
   const names = only ?? Object.keys(reference.cases);
@@ -53,14 +58,15 @@ export async function runParity(
   const app = await openApp({ engineOnly: true, ...device, folders: { "/reference/": reference.folder } });
   try {
     const base = `${app.origin}/reference/`;
-    await app.page.evaluate(async (base) => {
-      await (tabtune.engine as unknown as DebugApi).debugLoad({ base: `${base}checkpoint/`, kv: "f32" });
-    }, base);
-    const onMatrixUnits = await usesMatrixUnits(app.page);
+    await app.page.evaluate(
+      async ({ base, kv }) => await (tabtune.engine as unknown as DebugApi).debugLoad({ base, kv }),
+      { base: `${base}checkpoint/`, kv: cache },
+    );
+    const coarse = { matrixUnits: await usesMatrixUnits(app.page), cache };
     const reports: CaseReport[] = [];
     for (const name of names) {
       const { forward, greedy } = await runCase(app, debugRequest(reference.cases[name]!, base));
-      const report = compareCase(reference, name, forward, greedy, onMatrixUnits);
+      const report = compareCase(reference, name, forward, greedy, coarse);
       onReport?.(report);
       reports.push(report);
     }

@@ -1,3 +1,4 @@
+import { f16ToF32, f32ToF16 } from "../src/formats/dtype.ts";
 import type { Qwen3VLConfig } from "../src/models/qwen3_vl/config.ts";
 import { ropePositions, visionPositions } from "../src/models/qwen3_vl/positions.ts";
 
@@ -104,8 +105,25 @@ function mropeAxis(j: number, [, h, w]: readonly [number, number, number]): 0 | 
   return 0;
 }
 
+/** Heads of size d as an 8-bit cache keeps them: 16 channels share a magnitude in f16, of which each is a whole number of 127ths. */
+function inEightBits(x: Float64Array, d: number): Float64Array {
+  const out = new Float64Array(x.length);
+  for (let head = 0; head < x.length; head += d) {
+    for (let from = head; from < head + d; from += 16) {
+      const group = x.subarray(from, Math.min(from + 16, head + d));
+      const most = f16ToF32(f32ToF16(group.reduce((a, b) => Math.max(a, Math.abs(b)), 0)));
+      group.forEach((v, i) => {
+        out[from + i] = (Math.round(127 * Math.max(-1, Math.min(1, v / (most || 1)))) / 127) * most;
+      });
+    }
+  }
+  return out;
+}
+
 export class ReferenceModel {
   readonly config: Qwen3VLConfig;
+  /** Whether keys and values are kept in 8 bits. */
+  cacheInEightBits = false;
   #weights: ReferenceWeights;
   #loraScale: number;
 
@@ -328,8 +346,9 @@ export class ReferenceModel {
     past.values[i] ??= [];
     const [keys, values] = [past.keys[i], past.values[i]];
     const before = keys.length / (kvHeads * d);
-    for (const value of k) keys.push(value);
-    for (const value of v) values.push(value);
+    const kept = (x: Float64Array) => (this.cacheInEightBits ? inEightBits(x, d) : x);
+    for (const value of kept(k)) keys.push(value);
+    for (const value of kept(v)) values.push(value);
     const mixed = new Float64Array(x.rows * heads * d);
     const scores = new Float64Array(before + x.rows);
     for (let r = 0; r < x.rows; r++) {

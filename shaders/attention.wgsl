@@ -33,7 +33,7 @@ fn q_at(row: u32, head: u32, c: u32) -> vec4<f32> {
 
 fn k_at(key: u32, end: u32, kvHead: u32, c: u32) -> vec4<f32> {
   if (key < end && c < p.d / 4u) {
-    return open_cache(kCache[(kvHead * p.capacity + key) * (p.d / 4u) + c]);
+    return key4(kvHead * p.capacity + key, c);
   }
   return vec4<f32>();
 }
@@ -58,7 +58,7 @@ fn v_at(i: u32, key: u32, end: u32, kvHead: u32) -> vec4<f32> {
   if (i >= 8u * vecs || at >= end) {
     return vec4<f32>();
   }
-  return open_cache(vCache[(kvHead * p.capacity + at) * vecs + i % vecs]);
+  return value4(kvHead * p.capacity + at, i % vecs);
 }
 
 // Scores of one query with four keys; NEVER where it does not see them.

@@ -1,6 +1,7 @@
 // Joins the slices of attention_decode: o = Σ e^(mᵢ−m) oᵢ / Σ e^(mᵢ−m) sᵢ.
 // partial [slices][heads][d + 4] f32 with (maximum, sum) behind each o; o [heads][d] f32.
-// One workgroup of 256 threads a head: 32 columns of 4 channels × 8 shares of the slices, each with a running maximum.
+// One workgroup of 256 threads for half of a head: 16 columns of 4 channels × 16 shares of the slices, each with a running maximum.
+// Grid: (heads, ceil(d/64)).
 
 struct Params {
   heads: u32,
@@ -12,7 +13,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> positions: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read_write> o: array<vec4<f32>>;
 
-const SHARES = 8u;
+const COLUMNS = 16u;
 
 var<workgroup> parts: array<vec4<f32>, 256>;
 var<workgroup> stats: array<vec2<f32>, 256>;
@@ -22,12 +23,14 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   let vecs = p.d / 4u;
   let stride = p.heads * (vecs + 1u);
   let row = wg.x * (vecs + 1u);
-  let slices = positions[0].w / SLICE + 1u;
-  let column = lid % 32u;
+  let keys = positions[0].w + 1u;
+  let span = (keys + KEYS * SLICES - 1u) / (KEYS * SLICES) * KEYS;
+  let slices = (keys + span - 1u) / span;
+  let column = wg.y * COLUMNS + lid % COLUMNS;
   var top = -1e30;
   var sum = 0.0;
   var acc = vec4<f32>();
-  for (var s = lid / 32u; s < slices; s += SHARES) {
+  for (var s = lid / COLUMNS; s < slices; s += 256u / COLUMNS) {
     let ms = partialIn[s * stride + row + vecs].xy;
     let part = partialIn[s * stride + row + min(column, vecs - 1u)];
     let next = max(top, ms.x);
@@ -40,19 +43,19 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   parts[lid] = acc;
   stats[lid] = vec2<f32>(top, sum);
   workgroupBarrier();
-  if (lid >= vecs) {
+  if (lid >= COLUMNS || column >= vecs) {
     return;
   }
   var all = -1e30;
-  for (var i = lid; i < 256u; i += 32u) {
+  for (var i = lid; i < 256u; i += COLUMNS) {
     all = max(all, stats[i].x);
   }
   sum = 0.0;
   acc = vec4<f32>();
-  for (var i = lid; i < 256u; i += 32u) {
+  for (var i = lid; i < 256u; i += COLUMNS) {
     let gain = exp(stats[i].x - all);
     sum += stats[i].y * gain;
     acc += parts[i] * gain;
   }
-  o[wg.x * vecs + lid] = acc / sum;
+  o[wg.x * vecs + column] = acc / sum;
 }

@@ -29,9 +29,9 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> rowA: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> colA: array<CacheVec>;
+@group(0) @binding(2) var<storage, read> kCache: array<CacheVec>;  // columns of A and of B, by the names that a cache goes by
 @group(0) @binding(3) var<storage, read> rowB: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> colB: array<CacheVec>;
+@group(0) @binding(4) var<storage, read> vCache: array<CacheVec>;
 @group(0) @binding(5) var<storage, read> spans: array<vec2<u32>>;
 @group(0) @binding(6) var<storage, read> stats: array<vec2<f32>>;  // (lse, D) of each query, not read by FORWARD
 @group(0) @binding(7) var<storage, read_write> out: array<vec4<f32>>;
@@ -75,11 +75,11 @@ fn col_at(isB: bool, col: u32, end: u32, head: u32, c: u32) -> vec4<f16> {
   if (col >= end || c >= p.vecs) {
     return vec4<f16>();
   }
-  let at = col * p.colStride + head * p.colHead + c;
+  let at = col * (p.colStride / p.vecs) + head * (p.colHead / p.vecs);
   if (isB) {
-    return half4(open_cache(colB[at]) * select(1.0, SCALE, BY_KEY));
+    return half4(value4(at, c) * select(1.0, SCALE, BY_KEY));
   }
-  return half4(open_cache(colA[at]));
+  return half4(key4(at, c));
 }
 
 // Lays 64 rows into the tile.

@@ -86,7 +86,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     return;
   }
   let kvHead = slotHead - p.heads - select(0u, p.kvHeads, isV);
-  let words = p.d / CACHE_PER_WORD;
+  let words = cache_words();
   let at = (kvHead * p.capacity + pos.w) * words;
   for (var i = lid; i < words; i += WG) {
     let word = cache_word(i);

@@ -62,6 +62,9 @@ export interface DebugTrainResult {
   logits: Float32Array<ArrayBuffer>[];
 }
 
+/** How keys and values are cached. */
+export type DebugCache = "f32" | "f16" | "i8";
+
 /** The part of the worker that only tests use. */
 export interface DebugApi {
   /** Opens another device without some features or with the specification's default limits; nothing is loaded afterwards. */
@@ -69,7 +72,7 @@ export interface DebugApi {
   /** Imports a checkpoint folder under `base` and loads it with the given cache type. */
   debugLoad(options: {
     base: string;
-    kv: "f32" | "f16";
+    kv: DebugCache;
     scheme?: "bf16" | "q4a32" | "q4a64";
     gguf?: GgufNames;
   }): Promise<void>;

@@ -47,11 +47,11 @@ const RECOVERIES = 2;
 
 interface Loaded {
   id: string;
-  options: LoadOptions & { cacheType?: "f32" | "f16" };
+  options: LoadOptions & { cacheType?: "f32" | "f16" | "i8" };
   engine: Engine;
   adapters: LoadedAdapters;
   /** While training has made the context smaller: what it was loaded with before. */
-  chosen?: LoadOptions & { cacheType?: "f32" | "f16" };
+  chosen?: LoadOptions & { cacheType?: "f32" | "f16" | "i8" };
 }
 
 /** The worker's state: one device, at most one loaded model, and the tasks that can be cancelled. */

@@ -119,8 +119,11 @@ async function measurePrefill({ config, session, capacity, options, row }: Setti
 async function measurePrefillKernels(setting: Setting): Promise<void> {
   const kernels = bench(setting);
   for (const m of GEMM_ROWS) await kernels.linears("prefill kernels", m);
-  await kernels.attention(512, 512);
-  if (setting.options.preset !== "tiny") await kernels.attention(512, 8192);
+  await kernels.attention(512, 512, "f16");
+  if (setting.options.preset !== "tiny") {
+    await kernels.attention(512, 8192, "f16");
+    await kernels.attention(512, 8192, "i8");
+  }
 }
 
 async function measureVision(setting: Setting): Promise<void> {

@@ -1,7 +1,9 @@
 import { type Gpu, Program, type Slice } from "../gpu/index.ts";
 import {
   attention,
+  type CacheType,
   type Ceilings,
+  cacheRowBytes,
   canGlu,
   canTile,
   decodeAttention,
@@ -25,6 +27,9 @@ const LINEARS = ["qkv", "o", "gate_up", "down"] as const;
 /** Layers whose weights take turns, so that no cache of the device holds what is read next. */
 const GEMM_LAYERS = 4;
 const LONG = 8192;
+
+/** How the names of rows say what a cache is kept in. */
+const KEPT: Record<CacheType, string> = { f32: " in f32", f16: "", i8: " in 8 bits" };
 
 /** Bytes of a matrix as stored. */
 function matrixBytes(matrix: Matrix): number {
@@ -231,8 +236,11 @@ export class KernelBench {
       { bytes: 12 * ffn, flops: 12 * ffn, runs },
       repeat((program) => swiglu(program, x, y, { rows: 1, n: ffn })),
     );
-    const [k, v] = [this.#floats((kvHeads * LONG * d) / 2), this.#floats((kvHeads * LONG * d) / 2)];
-    const shape = { heads, kvHeads, d, capacity: LONG, cacheType: "f16" as const };
+    const shape = { heads, kvHeads, d, capacity: LONG };
+    const caches = (["f16", "i8"] as const).map((cacheType) => {
+      const words = (kvHeads * LONG * cacheRowBytes(cacheType, d)) / 4;
+      return { cacheType, k: this.#floats(words), v: this.#floats(words) };
+    });
     const q = this.#floats(heads * d);
     const o = this.#floats(heads * d);
     const qkv = this.#floats((heads + 2 * kvHeads) * d);
@@ -245,13 +253,12 @@ export class KernelBench {
       repeat((program) =>
         rope(program, {
           ...shape,
+          ...caches[1]!,
           qkv,
           tokens: 1,
           table,
           positions: this.#words(new Uint32Array([5, 5, 5, 5])),
           q,
-          k,
-          v,
           norms,
           eps: 1e-6,
           sections: text.mropeSection,
@@ -259,36 +266,40 @@ export class KernelBench {
       ),
     );
     const partial = this.#floats(decodeScratchBytes(shape) / 4);
-    for (const keys of [128, 2048, LONG]) {
-      const positions = this.#words(new Uint32Array([keys - 1, keys - 1, keys - 1, keys - 1]));
-      await this.#time(
-        part,
-        `attention over ${keys} keys, 1 row`,
-        { bytes: 4 * kvHeads * keys * d, flops: 4 * heads * keys * d, runs },
-        repeat((program) => decodeAttention(program, { ...shape, q, k, v, positions, partial, o, slices: keys / 64 })),
-      );
+    for (const cache of caches) {
+      for (const keys of [128, 2048, LONG]) {
+        const positions = this.#words(new Uint32Array([keys - 1, keys - 1, keys - 1, keys - 1]));
+        const bytes = 2 * kvHeads * keys * cacheRowBytes(cache.cacheType, d);
+        await this.#time(
+          part,
+          `attention over ${keys} keys${KEPT[cache.cacheType]}, 1 row`,
+          { bytes, flops: 4 * heads * keys * d, runs },
+          repeat((program) => decodeAttention(program, { ...shape, ...cache, q, positions, partial, o }).keys(keys)),
+        );
+      }
     }
     this.#free();
   }
 
   /** Flash attention as prefill uses it: the last `rows` of `keys` tokens, causal. */
-  async attention(rows: number, keys: number): Promise<void> {
+  async attention(rows: number, keys: number, cacheType: CacheType): Promise<void> {
     const { text } = this.#config;
     const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim: d } = text;
-    const [k, v] = [this.#floats((kvHeads * keys * d) / 2), this.#floats((kvHeads * keys * d) / 2)];
+    const words = (kvHeads * keys * cacheRowBytes(cacheType, d)) / 4;
+    const [k, v] = [this.#floats(words), this.#floats(words)];
     const [q, o] = [this.#floats(rows * heads * d), this.#floats(rows * heads * d)];
     const spans = new Uint32Array(2 * rows);
     for (let i = 0; i < rows; i++) spans[2 * i + 1] = keys - rows + i + 1;
     const ranges = this.#words(spans);
     const mean = keys - rows / 2;
-    const cost = { bytes: 8 * rows * heads * d + 4 * kvHeads * keys * d, flops: 4 * rows * heads * mean * d, runs: 1 };
-    await this.#time("prefill kernels", `attention, ${rows} rows, ${keys} keys`, cost, (program) =>
+    const cost = { bytes: 8 * (rows * heads * d + words), flops: 4 * rows * heads * mean * d, runs: 1 };
+    await this.#time("prefill kernels", `attention, ${rows} rows, ${keys} keys${KEPT[cacheType]}`, cost, (program) =>
       attention(program, {
         heads,
         kvHeads,
         d,
         capacity: keys,
-        cacheType: "f16",
+        cacheType,
         q,
         k,
         v,

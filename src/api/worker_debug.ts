@@ -13,7 +13,7 @@ import {
 } from "../models/index.ts";
 import { decodeImage } from "../processor/index.ts";
 import type { BenchApi } from "./bench_protocol.ts";
-import type { DebugApi, DebugForward, DebugRequest } from "./debug_protocol.ts";
+import type { DebugApi, DebugCache, DebugForward, DebugRequest } from "./debug_protocol.ts";
 import { debugTrain } from "./worker_debug_train.ts";
 
 /** The part of the worker that tests reach into. */
@@ -23,7 +23,7 @@ interface Host {
   openDevice(options: DeviceOptions): Promise<void>;
   load(
     id: string,
-    options: { contextLength: number; cacheType: "f32" | "f16" },
+    options: { contextLength: number; cacheType: DebugCache },
     taskId: string,
     onProgress: () => void,
   ): Promise<unknown>;

@@ -20,8 +20,8 @@ test("the 4B model by purpose; what was measured on a real GPU is in the README"
   const verdict = judge(gpu, judged("4b"), wish, undefined);
   expect(verdict.weights / GB).toBeGreaterThan(3.2);
   expect(verdict.weights / GB).toBeLessThan(3.5);
-  // 36 layers, 8 heads of 128, k and v, two bytes.
-  expect(verdict.cache).toBe(36 * 8 * 128 * 2 * 2 * 8192);
+  // 36 layers, 8 heads of 128, k and v, nine bits.
+  expect(verdict.cache).toBe((36 * 8 * 128 * 2 * 8192 * 9) / 8);
   expect((verdict.weights + verdict.training) / GB).toBeGreaterThan(4);
   expect((verdict.weights + verdict.training) / GB).toBeLessThan(5.5);
   expect([verdict.measured, verdict.chatFits, verdict.trainingFits]).toEqual([undefined, undefined, undefined]);
@@ -29,8 +29,8 @@ test("the 4B model by purpose; what was measured on a real GPU is in the README"
 
 test.each<[number, boolean, boolean, number | undefined, number]>([
   [24 * GB, true, true, 131072, 128],
-  [5.4 * GB, true, true, 8192, 16],
-  [4.2 * GB, false, false, 2048, 0],
+  [5.4 * GB, true, true, 16384, 16],
+  [4.2 * GB, false, false, 4096, 0],
   [3 * GB, false, false, undefined, 0],
 ])("4B with %d bytes", (bytes, ...expected) => {
   const verdict = judge(gpu, judged("4b"), wish, room(bytes));

@@ -57,7 +57,7 @@ function trainingBytes(gpu: Gpu, config: Qwen3VLConfig, rank: number): number {
 /** What fits, given that so many bytes can be had. @internal */
 export function judge(gpu: Gpu, { config, slots }: Judged, wish: MemoryWish, room: Room | undefined): MemoryVerdict {
   const weights = gpuWeightBytes(slots);
-  const longest = longestContext(gpu, config, "f16");
+  const longest = longestContext(gpu, config);
   const chat = chatBytes(gpu, config, wish.contextLength);
   const training = trainingBytes(gpu, config, wish.rank);
   const fits = (bytes: number) => (!room ? undefined : bytes <= room.bytes ? true : room.isAll ? false : undefined);

@@ -139,7 +139,7 @@ export function progressOf(phase: string, onProgress: OnProgress): (bytesDone: n
 export async function loadStored(
   gpu: Gpu,
   id: string,
-  options: LoadOptions & { cacheType?: "f32" | "f16" },
+  options: LoadOptions & { cacheType?: "f32" | "f16" | "i8" },
   signal: AbortSignal,
   onProgress: OnProgress,
 ): Promise<{ engine: Engine; loaded: LoadedModel }> {

@@ -143,7 +143,10 @@ function ContextField() {
       <button type="submit" class="quiet" disabled={tokens === model.contextLength || !(tokens > 0)}>
         Load again with it
       </button>
-      <span class="hint">at most {formatCount(model.maxContextLength)}; lowered when memory does not allow it</span>
+      <span class="hint">
+        at most {formatCount(model.maxContextLength)}; lowered when memory does not allow it. From 4,096 on, what was
+        read is kept in 8 bits.
+      </span>
     </form>
   );
 }

@@ -13,6 +13,7 @@ import { prepareTuning, tune } from "./tune.ts";
 export interface EngineOptions {
   /** Tokens that the KV cache holds; 8,192 or the checkpoint's own limit when absent. */
   contextLength?: number;
+  /** How the cache is kept; in 8 bits from 4,096 tokens of context on and in f16 below when absent. */
   cacheType?: CacheType;
   /** What `tuningKey` has stored for this device; what is missing is measured. */
   choices?: Readonly<Record<string, number>>;
@@ -136,7 +137,7 @@ export class Engine {
       model.language.sampleProgram();
       return new Engine(gpu, model, chat, {
         capacity: plan.capacity,
-        maxContext: longestContext(gpu, config, plan.cacheType),
+        maxContext: longestContext(gpu, config, options.cacheType),
         maxPixels: maxPatches(gpu, config) * patchSize ** 2,
         notes,
         loadTimes,

@@ -92,13 +92,27 @@ describe.skipIf(!entry)("memory (skipped where the package webgpu has no binary)
 
   it("lets the context grow to the model's maximum or the device's bindings, whichever is less", () => {
     const large = parseConfig(configOf(PRESETS["4b"]));
-    // 128 MiB for 8 kv heads of 128 in f16, 2 KiB a token.
+    // 128 MiB for 8 kv heads of 128: 1,152 bytes a token in 8 bits, 2 KiB in f16.
+    expect(longestContext(gpu, large)).toBe(116480);
     expect(longestContext(gpu, large, "f16")).toBe(65536);
     expect(longestContext(gpu, large, "f32")).toBe(32768);
-    expect(planMemory(gpu, large, { contextLength: 1 << 20 }).capacity).toBe(65536);
+    expect(planMemory(gpu, large, { contextLength: 1 << 20 }).capacity).toBe(116480);
     expect(planMemory(gpu, config, { contextLength: 1 << 20 }).capacity).toBe(262144);
     expect(planMemory(gpu, large, {}).capacity).toBe(8192);
-    // 36 layers × 2 × 8 × 128 × 2 bytes a token.
-    expect(planMemory(gpu, large, {}).cacheBytes).toBe(8192 * 147456);
+  });
+
+  it("keeps the cache in 8 bits from a context of 4,096 tokens on", () => {
+    const large = parseConfig(configOf(PRESETS["4b"]));
+    const of = (wanted: Parameters<typeof planMemory>[2]) => {
+      const { cacheType, cacheBytes } = planMemory(gpu, large, wanted);
+      return [cacheType, cacheBytes];
+    };
+    // 36 layers × 2 × 8 heads × 128 channels of two bytes, or of one byte with two for each 16 of them.
+    expect(of({ contextLength: 4095 })).toEqual(["f16", 4095 * 36 * 2 * 8 * 256]);
+    expect(of({ contextLength: 4096 })).toEqual(["i8", 4096 * 36 * 2 * 8 * 144]);
+    expect(of({})).toEqual(["i8", 8192 * 82944]);
+    expect(of({ cacheType: "f16" })).toEqual(["f16", 8192 * 147456]);
+    const short = { ...large, text: { ...large.text, maxPositionEmbeddings: 2048 } };
+    expect(planMemory(gpu, short, {})).toMatchObject({ capacity: 2048, cacheType: "f16" });
   });
 });

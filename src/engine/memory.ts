@@ -1,12 +1,14 @@
 import { TabTuneError } from "../errors.ts";
 import type { Gpu } from "../gpu/index.ts";
-import { type CacheType, DECODE_SLICE } from "../kernels/index.ts";
+import { type CacheType, cacheRowBytes } from "../kernels/index.ts";
 import { activationBytes, cacheBytes, maxPatches, type Qwen3VLConfig, VISION_CHUNK } from "../models/index.ts";
 
 /** Tokens of one prefill chunk. */
 const MAX_ROWS = 512;
 const DEFAULT_CONTEXT = 8192;
 const LEAST_CONTEXT = 256;
+/** From this context on the cache is kept in 8 bits: that halves its bytes, and what a token reads of them. */
+const LONG_CONTEXT = 4096;
 
 export interface MemoryPlan {
   capacity: number;
@@ -36,15 +38,13 @@ export function visionBytes({ vision }: Qwen3VLConfig, patches: number): number 
 }
 
 /** Longest context whose largest single buffers this device can bind. */
-export function longestContext(gpu: Pick<Gpu, "maxBytes">, config: Qwen3VLConfig, cacheType: CacheType): number {
-  const { text } = config;
-  const element = cacheType === "f16" ? 2 : 4;
-  const perToken = Math.max(
-    text.numKeyValueHeads * text.headDim * element,
-    text.headDim * 4,
-    (text.numAttentionHeads * (text.headDim + 4) * 4) / DECODE_SLICE,
-  );
-  return Math.min(text.maxPositionEmbeddings, Math.floor(gpu.maxBytes / perToken / DECODE_SLICE) * DECODE_SLICE);
+export function longestContext(
+  gpu: Pick<Gpu, "maxBytes">,
+  { text }: Qwen3VLConfig,
+  cacheType: CacheType = "i8",
+): number {
+  const perToken = Math.max(text.numKeyValueHeads * cacheRowBytes(cacheType, text.headDim), text.headDim * 4);
+  return Math.min(text.maxPositionEmbeddings, Math.floor(gpu.maxBytes / perToken / 64) * 64);
 }
 
 /** The sizes of everything beside the weights, before the first allocation. Throws `OutOfMemory` when nothing sensible fits. */
@@ -53,7 +53,9 @@ export function planMemory(
   config: Qwen3VLConfig,
   wanted: { contextLength?: number; cacheType?: CacheType },
 ): MemoryPlan {
-  const cacheType = wanted.cacheType ?? "f16";
+  const asked = wanted.contextLength ?? DEFAULT_CONTEXT;
+  const isLong = Math.min(asked, config.text.maxPositionEmbeddings) >= LONG_CONTEXT;
+  const cacheType = wanted.cacheType ?? (isLong ? "i8" : "f16");
   const longest = longestContext(gpu, config, cacheType);
   if (longest < LEAST_CONTEXT) {
     throw new TabTuneError(
@@ -61,7 +63,7 @@ export function planMemory(
       `This device binds at most ${gpu.maxBytes} bytes in one buffer, enough for ${longest} tokens of context; ${LEAST_CONTEXT} are needed.`,
     );
   }
-  const capacity = Math.max(LEAST_CONTEXT, Math.min(wanted.contextLength ?? DEFAULT_CONTEXT, longest));
+  const capacity = Math.max(LEAST_CONTEXT, Math.min(asked, longest));
   const maxRows = Math.min(MAX_ROWS, Math.ceil(capacity / 64) * 64);
   return {
     capacity,

@@ -1,4 +1,6 @@
-import { attention, DECODE_SLICE, decodeAttention, decodeScratchBytes } from "./attention.ts";
+import { attention, decodeAttention, decodeScratchBytes } from "./attention.ts";
+import { randomCache } from "./cache.cases.ts";
+import { type CacheType, cacheRowBytes } from "./cache.ts";
 import type { Bench, BuiltCase, KernelCase } from "./case.ts";
 
 export interface AttentionShape {
@@ -13,6 +15,8 @@ export interface AttentionShape {
   packed?: boolean;
   /** Scores so large that an exponent without the maximum taken off would overflow. */
   sharp?: boolean;
+  /** f32 unless it says otherwise. */
+  cacheType?: CacheType;
 }
 
 /** First key and one past the last of each query. */
@@ -61,58 +65,48 @@ export function attentionReference(
 }
 
 function inputs(bench: Bench, s: AttentionShape, capacity: number) {
-  const q = bench.values(s.tokens * s.heads * s.d, s.sharp ? 30 : 1);
-  const k = bench.values(s.kvHeads * capacity * s.d, s.sharp ? 30 : 1);
-  const v = bench.values(s.kvHeads * capacity * s.d);
-  return { q, k, v, ...attentionReference(s, q, k, v, capacity) };
+  const { tokens, heads, kvHeads, d, cacheType = "f32" } = s;
+  const scale = s.sharp ? 30 : 1;
+  const q = bench.values(tokens * heads * d, scale);
+  const k = randomCache(bench, cacheType, kvHeads * capacity, d, scale);
+  const v = randomCache(bench, cacheType, kvHeads * capacity, d, 1);
+  const { o: expected, lse } = attentionReference(s, q, k.values, v.values, capacity);
+  const o = bench.empty(expected.length);
+  const given = { heads, kvHeads, d, capacity, cacheType, q: bench.upload(q), k: k.slice, v: v.slice, o };
+  return { given, expected, lse };
 }
 
 function buildPrefill(bench: Bench, s: AttentionShape): BuiltCase {
   const capacity = (s.past ?? 0) + s.tokens + 2;
-  const { q, k, v, o: expected, lse } = inputs(bench, s, capacity);
-  const [qs, ks, vs] = [bench.upload(q), bench.upload(k), bench.upload(v)];
+  const { given, expected, lse } = inputs(bench, s, capacity);
   const ranges = bench.upload(new Uint32Array(rangesOf(s).flat()));
-  const o = bench.empty(expected.length);
-  const { tokens, heads, kvHeads, d } = s;
-  const lseOut = s.packed ? bench.empty(tokens * heads) : undefined;
+  const lseOut = s.packed ? bench.empty(s.tokens * s.heads) : undefined;
   return {
     record: (program) =>
       attention(program, {
-        q: qs,
-        k: ks,
-        v: vs,
+        ...given,
         ranges,
-        o,
-        tokens,
-        heads,
-        kvHeads,
-        d,
-        capacity,
-        cacheType: "f32",
+        tokens: s.tokens,
         keys: capacity,
         ...(lseOut ? { lse: lseOut } : {}),
       }),
-    outputs: [{ name: "o", slice: o, expected }, ...(lseOut ? [{ name: "lse", slice: lseOut, expected: lse }] : [])],
+    outputs: [
+      { name: "o", slice: given.o, expected },
+      ...(lseOut ? [{ name: "lse", slice: lseOut, expected: lse }] : []),
+    ],
   };
 }
 
 function buildDecode(bench: Bench, s: AttentionShape): BuiltCase {
   const slot = s.past ?? 0;
   const capacity = slot + 70;
-  const { q, k, v, o: expected } = inputs(bench, s, capacity);
-  const [qs, ks, vs] = [bench.upload(q), bench.upload(k), bench.upload(v)];
+  const { given, expected } = inputs(bench, s, capacity);
   const positions = bench.upload(new Uint32Array([0, 0, 0, slot]));
-  const { heads, kvHeads, d } = s;
-  const partial = bench.empty(decodeScratchBytes({ heads, d, capacity }) / 4);
-  const o = bench.empty(expected.length);
+  const partial = bench.empty(decodeScratchBytes({ ...s, capacity }) / 4);
   return {
-    record: (program) => {
-      const shape = { heads, kvHeads, d, capacity, cacheType: "f32" as const };
-      // One slice more than needed: a surplus workgroup must leave everything as it is.
-      const slices = Math.floor(slot / DECODE_SLICE) + 2;
-      decodeAttention(program, { ...shape, q: qs, k: ks, v: vs, positions, partial, o, slices });
-    },
-    outputs: [{ name: "o", slice: o, expected }],
+    // For more keys than there are: a surplus workgroup must leave everything as it is.
+    record: (program) => decodeAttention(program, { ...given, positions, partial }).keys(capacity),
+    outputs: [{ name: "o", slice: given.o, expected }],
   };
 }
 
@@ -125,6 +119,9 @@ const prefill: AttentionShape[] = [
   { tokens: 100, heads: 2, kvHeads: 2, d: 64, segments: [24, 1, 75] },
   { tokens: 40, heads: 1, kvHeads: 1, d: 72, segments: [40] },
   { tokens: 12, heads: 2, kvHeads: 2, d: 12, segments: [4, 8] },
+  { tokens: 35, heads: 4, kvHeads: 1, d: 128, past: 20, cacheType: "i8" },
+  { tokens: 9, heads: 2, kvHeads: 2, d: 20, past: 40, cacheType: "i8" },
+  { tokens: 35, heads: 4, kvHeads: 1, d: 128, past: 20, cacheType: "f16" },
 ];
 
 const decode: AttentionShape[] = [
@@ -134,20 +131,31 @@ const decode: AttentionShape[] = [
   { tokens: 1, heads: 4, kvHeads: 2, d: 32, past: 300 },
   { tokens: 1, heads: 2, kvHeads: 1, d: 16, past: 5, sharp: true },
   { tokens: 1, heads: 16, kvHeads: 2, d: 128, past: 130 },
+  // Slices of two steps, the last one not full.
+  { tokens: 1, heads: 3, kvHeads: 3, d: 20, past: 8300 },
+  { tokens: 1, heads: 8, kvHeads: 2, d: 128, past: 300, cacheType: "i8" },
+  { tokens: 1, heads: 4, kvHeads: 2, d: 72, past: 65, cacheType: "i8" },
+  { tokens: 1, heads: 2, kvHeads: 2, d: 8, past: 16400, cacheType: "i8" },
+  { tokens: 1, heads: 8, kvHeads: 2, d: 128, past: 127, cacheType: "f16" },
+  { tokens: 1, heads: 4, kvHeads: 2, d: 36, past: 5, cacheType: "f16" },
 ];
 
 /** How a case is called. */
 export const attentionLabel = (s: AttentionShape) =>
   `${s.tokens} queries, ${s.segments ? `${s.packed ? "packed" : "segments"} ${s.segments.join("+")}` : `${s.past ?? 0} cached`}, ${s.heads}/${s.kvHeads} heads of ${s.d}${s.sharp ? ", sharp" : ""}`;
+const kernelOf = (name: string, { cacheType }: AttentionShape) => (cacheType ? `${name} ${cacheType}` : name);
 
 const costs = (s: AttentionShape) => {
   const pairs = rangesOf(s).reduce((sum, [lo, hi]) => sum + hi - lo, 0);
-  return { flops: 4 * pairs * s.heads * s.d, bytes: 8 * ((s.past ?? 0) + s.tokens) * s.kvHeads * s.d };
+  return {
+    flops: 4 * pairs * s.heads * s.d,
+    bytes: 2 * ((s.past ?? 0) + s.tokens) * s.kvHeads * cacheRowBytes(s.cacheType ?? "f32", s.d),
+  };
 };
 
 export const attentionCases: KernelCase[] = [
   ...prefill.map((s) => ({
-    kernel: "attention",
+    kernel: kernelOf("attention", s),
     shape: attentionLabel(s),
     // Sharp rows put 900·√d into the exponent: f32 keeps 1e-7 of that, and the softmax shows it.
     tolerance: s.sharp ? 2e-3 : 1e-5,
@@ -157,7 +165,7 @@ export const attentionCases: KernelCase[] = [
     build: (bench: Bench) => buildPrefill(bench, s),
   })),
   ...decode.map((s) => ({
-    kernel: "attention_decode",
+    kernel: kernelOf("attention_decode", s),
     shape: attentionLabel(s),
     tolerance: s.sharp ? 2e-3 : 1e-5,
     ...costs(s),

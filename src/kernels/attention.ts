@@ -7,7 +7,7 @@ import lseNone from "../../shaders/lib/lse_none.wgsl?raw";
 import scoreTile from "../../shaders/lib/score_tile.wgsl?raw";
 import spanLibrary from "../../shaders/lib/span.wgsl?raw";
 import { f32, type GridHandle, type Program } from "../gpu/index.ts";
-import { type CacheType, cacheLibrary } from "./rope.ts";
+import { type CacheType, cacheLibrary } from "./cache.ts";
 import { compose, composeMatrix, type Gpu, type Kernel, type Slice, sliceFrom } from "./source.ts";
 
 interface AttentionShape {
@@ -55,7 +55,7 @@ export function matrixAttention(
     SUBGROUP: gpu.variants.matrix!.subgroup,
     LSE: 8,
   };
-  const library = [cacheLibrary(cacheType), keepsLse ? lseStore : lseNone];
+  const library = [cacheLibrary(cacheType, d), keepsLse ? lseStore : lseNone];
   const code = composeMatrix(constants, ...library, spanLibrary, matrixShader);
   return gpu.kernel(`attention_matrix ${pass} ${cacheType} d${d}`, code, keepsLse ? "rrrrrrww" : "rrrrrrw");
 }
@@ -89,13 +89,15 @@ export function attention(program: Program, a: AttentionOptions): void {
 
 function portableAttention(gpu: Gpu, a: AttentionOptions): Kernel {
   const constants = { CV: Math.ceil(a.d / 32), LSE: 6 };
-  const libraries = [cacheLibrary(a.cacheType), a.lse ? lseStore : lseNone, scoreTile, spanLibrary];
+  const libraries = [cacheLibrary(a.cacheType, a.d), a.lse ? lseStore : lseNone, scoreTile, spanLibrary];
   const code = compose(constants, ...libraries, attentionShader);
   return gpu.kernel(`attention ${a.cacheType} d${a.d}`, code, a.lse ? "rrrrww" : "rrrrw");
 }
 
-/** Keys of one slice of the split decode attention. */
-export const DECODE_SLICE = 64;
+/** Keys of one step of the split decode attention, and the most slices that it cuts a context into: more would take longer to join. */
+const STEP = { KEYS: 64, SLICES: 128 };
+
+const slicesFor = (keys: number) => Math.min(STEP.SLICES, Math.ceil(keys / STEP.KEYS));
 
 export interface DecodeAttentionOptions extends AttentionShape {
   /** [heads, d] f32. */
@@ -107,40 +109,34 @@ export interface DecodeAttentionOptions extends AttentionShape {
   /** Scratch of `decodeScratchBytes`. */
   partial: Slice;
   o: Slice;
-  /** Slices to launch; more than the context needs leave at once. */
-  slices: number;
 }
 
 export function decodeScratchBytes(shape: { heads: number; d: number; capacity: number }): number {
-  return Math.ceil(shape.capacity / DECODE_SLICE) * shape.heads * (shape.d + 4) * 4;
+  return slicesFor(shape.capacity) * shape.heads * (shape.d + 4) * 4;
 }
 
-/** Records the attention of one new token over the whole cache. The handle sets how many slices are launched. */
-export function decodeAttention(program: Program, a: DecodeAttentionOptions): { slices(count: number): void } {
+/** Records the attention of one new token over the whole cache. The handle sets how many cached keys it is launched for, at first one. */
+export function decodeAttention(program: Program, a: DecodeAttentionOptions): { keys(count: number): void } {
   const group = a.heads / a.kvHeads;
-  // Heads that share a workgroup: their sums must fit its 16 KiB.
+  // Heads that share a workgroup: their queries and results must fit a thread's registers.
   const together = group % 4 === 0 ? 4 : group % 2 === 0 ? 2 : 1;
   const split = program.gpu.kernel(
     `attention_decode ${a.cacheType} d${a.d}`,
-    compose({ HEADS: together, SLICE: DECODE_SLICE }, cacheLibrary(a.cacheType), decodeShader),
+    compose({ HEADS: together, ...STEP }, cacheLibrary(a.cacheType, a.d), decodeShader),
     "rrrrw",
   );
   const handle: GridHandle = program.dispatch(split, {
     params: [a.heads, group, a.d, a.capacity, f32(a.d ** -0.5)],
     buffers: [a.q, a.k, a.v, a.positions, a.partial],
-    grid: [a.slices, a.heads / together],
-    work: a.slices * DECODE_SLICE * a.heads * a.d * 4,
+    grid: [1, a.heads / together],
+    work: STEP.KEYS * a.heads * a.d * 4,
   });
-  const reduce = program.gpu.kernel(
-    "attention_decode_reduce",
-    compose({ SLICE: DECODE_SLICE }, decodeReduceShader),
-    "rrw",
-  );
+  const reduce = program.gpu.kernel("attention_decode_reduce", compose(STEP, decodeReduceShader), "rrw");
   program.dispatch(reduce, {
     params: [a.heads, a.d],
     buffers: [a.partial, a.positions, a.o],
-    grid: [a.heads],
-    work: a.slices * a.heads * a.d * 4,
+    grid: [a.heads, Math.ceil(a.d / 64)],
+    work: a.heads * a.d * 4,
   });
-  return { slices: (count) => handle.set(count, a.heads / together) };
+  return { keys: (count) => handle.set(slicesFor(count), a.heads / together) };
 }

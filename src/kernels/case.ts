@@ -1,5 +1,6 @@
 import { GROUPED_SCHEMES, rowLayout } from "../formats/index.ts";
 import type { Gpu, Program } from "../gpu/index.ts";
+import type { CacheType } from "./cache.ts";
 import type { Matrix } from "./matrix.ts";
 import { fillBf16, fillGroups } from "./random_matrix.cases.ts";
 import type { Slice } from "./source.ts";
@@ -33,7 +34,14 @@ export interface KernelCase {
 
 export interface BuiltCase {
   record(program: Program): void;
-  outputs: { name: string; slice: Slice; expected: Float64Array; type?: "f32" | "u32" | "f16" }[];
+  /** What lies in `slice`: f32 unless it says otherwise, or rows of a cache of heads of size d. */
+  outputs: {
+    name: string;
+    slice: Slice;
+    expected: Float64Array;
+    type?: "u32";
+    cache?: { type: CacheType; d: number };
+  }[];
 }
 
 /** Deterministic inputs and buffers of a case; `free` releases them. */

@@ -1,8 +1,9 @@
 import { TabTuneError, throwIfCancelled } from "../errors.ts";
 import { Program } from "../gpu/index.ts";
 import { allCases } from "./all_cases.ts";
+import { openCache } from "./cache.cases.ts";
+import { cacheRowBytes } from "./cache.ts";
 import { Bench, type BuiltCase, type KernelCase } from "./case.ts";
-import { openF16 } from "./rope.cases.ts";
 import type { Gpu } from "./source.ts";
 import { type Ceilings, measureCeilings, timeProgram } from "./timing.ts";
 
@@ -82,14 +83,14 @@ async function finishCase(gpu: Gpu, begun: BegunCase, ceilings: Ceilings | undef
   try {
     if (!built) throw fault;
     await program.seal().run();
-    for (const { slice, expected, type } of built.outputs) {
-      const words = await gpu.read(slice, (type === "f16" ? 2 : 4) * expected.length);
-      const actual =
-        type === "u32"
+    for (const { slice, expected, type, cache } of built.outputs) {
+      const bytes = cache ? (expected.length / cache.d) * cacheRowBytes(cache.type, cache.d) : 4 * expected.length;
+      const words = await gpu.read(slice, bytes);
+      const actual = cache
+        ? openCache(cache.type, words, cache.d)
+        : type === "u32"
           ? new Uint32Array(words)
-          : type === "f16"
-            ? openF16(new Uint32Array(words))
-            : new Float32Array(words);
+          : new Float32Array(words);
       result.error = Math.max(result.error, relativeError(actual, expected));
     }
     result.pass = result.error <= result.tolerance;
@@ -134,8 +135,8 @@ const QUICK: [kernel: string, shape: string][] = [
   ["matmul q4a32 +=", "150×104 · 140×104ᵀ, choice 4"],
   ["matmul bf16 bias gelu_tanh", "97×72"],
   ["attention", "33 queries"],
-  ["attention_decode", "1 queries, 300 cached"],
-  ["rope m-rope f16", "7 tokens"],
+  ["attention_decode i8", "1 queries, 300 cached"],
+  ["rope m-rope i8", "7 tokens"],
   ["rms_norm", "3×2560"],
   ["layer_norm", "5×1024"],
   ["sample", "everything"],

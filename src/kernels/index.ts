@@ -1,6 +1,7 @@
 export { adamw, adamw8bit, adamw8bitWords } from "./adamw.ts";
-export { attention, DECODE_SLICE, decodeAttention, decodeScratchBytes } from "./attention.ts";
+export { attention, decodeAttention, decodeScratchBytes } from "./attention.ts";
 export { attentionBackward } from "./attention_backward.ts";
+export { type CacheType, cacheRowBytes } from "./cache.ts";
 export { crossEntropy } from "./cross_entropy.ts";
 export { dropout } from "./dropout.ts";
 export { embedding } from "./embedding.ts";
@@ -17,7 +18,7 @@ export { canTile, TILE_SHAPES, tileChoice } from "./matmul_tile.ts";
 export { compileMatmul, tuneMatmul } from "./matmul_tune.ts";
 export type { Matrix, MatrixBlock } from "./matrix.ts";
 export { rmsNorm, rmsNormBackward } from "./rms_norm.ts";
-export { type CacheType, rope, ropeBackward } from "./rope.ts";
+export { rope, ropeBackward } from "./rope.ts";
 export {
   GREEDY,
   packSampleSettings,

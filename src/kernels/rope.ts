@@ -1,19 +1,11 @@
-import cacheF16 from "../../shaders/lib/cache_f16.wgsl?raw";
-import cacheF32 from "../../shaders/lib/cache_f32.wgsl?raw";
 import storeF16 from "../../shaders/lib/cache_store_f16.wgsl?raw";
 import storeF32 from "../../shaders/lib/cache_store_f32.wgsl?raw";
+import storeI8 from "../../shaders/lib/cache_store_i8.wgsl?raw";
 import ropeShader from "../../shaders/rope.wgsl?raw";
 import backwardShader from "../../shaders/rope_backward.wgsl?raw";
 import { f32, type Program } from "../gpu/index.ts";
+import type { CacheType } from "./cache.ts";
 import { composeReduce, type Slice } from "./source.ts";
-
-/** Type of the cached keys and values. */
-export type CacheType = "f32" | "f16";
-
-/** The head that opens cached keys and values: `CacheWord`, `CacheVec`, `open_cache`. */
-export function cacheLibrary(type: CacheType): string {
-  return type === "f16" ? cacheF16 : cacheF32;
-}
 
 export interface RopeShape {
   /** [tokens, (heads + 2·kvHeads)·d] f32. */
@@ -42,18 +34,13 @@ export interface RopeOptions extends RopeShape {
   v: Slice;
 }
 
+const STORES: Record<CacheType, string> = { f32: storeF32, f16: storeF16, i8: storeI8 };
+
 /** Records: split a fused QKV projection into heads, norm and rotate q and k, store k and v. Source: qwen3-vl.md §5.3, §6.2, §6.3. */
 export function rope(program: Program, o: RopeOptions): void {
   const norm = o.norms !== undefined;
   const vision = o.sections === undefined;
-  const code = composeReduce(
-    program.gpu,
-    64,
-    { NORM: norm, VISION: vision },
-    cacheLibrary(o.cacheType),
-    ropeShader,
-    o.cacheType === "f16" ? storeF16 : storeF32,
-  );
+  const code = composeReduce(program.gpu, 64, { NORM: norm, VISION: vision }, STORES[o.cacheType], ropeShader);
   const kernel = program.gpu.kernel(`rope ${vision ? "vision" : "m-rope"} ${o.cacheType}`, code, "rrrrwww");
   const slots = o.heads + 2 * o.kvHeads;
   program.dispatch(kernel, {

@@ -2,7 +2,7 @@ import { type Gpu, Program, type Slice } from "../../gpu/index.ts";
 import {
   attention,
   type CacheType,
-  DECODE_SLICE,
+  cacheRowBytes,
   decodeAttention,
   decodeScratchBytes,
   embedding,
@@ -47,8 +47,7 @@ export const LOGIT_ROWS = 64;
 
 /** GPU bytes of the KV cache. */
 export function cacheBytes(text: TextConfig, capacity: number, cacheType: CacheType): number {
-  const element = cacheType === "f16" ? 2 : 4;
-  return 2 * text.numHiddenLayers * text.numKeyValueHeads * text.headDim * capacity * element;
+  return 2 * text.numHiddenLayers * text.numKeyValueHeads * capacity * cacheRowBytes(cacheType, text.headDim);
 }
 
 /** GPU bytes of the activations beside cache and weights. */
@@ -79,7 +78,7 @@ export class LanguageModel {
     Slice
   >;
   #owned: Slice[] = [];
-  #decode: { program: Program; grow: ((slices: number) => void)[] } | undefined;
+  #decode: { program: Program; grow: ((keys: number) => void)[] } | undefined;
   #sampleOnly: Program | undefined;
 
   private constructor(gpu: Gpu, config: Qwen3VLConfig, weights: GpuWeights, options: LanguageOptions) {
@@ -283,8 +282,7 @@ export class LanguageModel {
   /** The commands of one decoded token: they read token and position from `state` and move both on. Recorded once. */
   decodeProgram(context: number): Program {
     this.#decode ??= this.#recordDecode();
-    const slices = Math.ceil(Math.min(context, this.capacity) / DECODE_SLICE);
-    for (const grow of this.#decode.grow) grow(slices);
+    for (const grow of this.#decode.grow) grow(Math.min(context, this.capacity));
     return this.#decode.program;
   }
 
@@ -301,12 +299,12 @@ export class LanguageModel {
   #recordDecode() {
     const { text } = this.#config;
     const b = this.#b;
-    const grow: ((slices: number) => void)[] = [];
+    const grow: ((keys: number) => void)[] = [];
     const program = new Program(this.#gpu, "decode");
     embedding(program, this.state.token, this.#weights.matrix("language.embed"), b.x, 1);
     for (let i = 0; i < text.numHiddenLayers; i++) {
       this.#block(program, i, 1, this.state.positions, (k, v) => {
-        const { slices } = decodeAttention(program, {
+        const { keys } = decodeAttention(program, {
           ...this.#heads(),
           q: b.q,
           k,
@@ -314,9 +312,8 @@ export class LanguageModel {
           positions: this.state.positions,
           partial: b.partial,
           o: b.att,
-          slices: 1,
         });
-        grow.push(slices);
+        grow.push(keys);
       });
     }
     this.#logits(program, b.x, 1, this.state.logits);

@@ -1,0 +1,18 @@
+import cacheF16 from "../../shaders/lib/cache_f16.wgsl?raw";
+import cacheF32 from "../../shaders/lib/cache_f32.wgsl?raw";
+import cacheI8 from "../../shaders/lib/cache_i8.wgsl?raw";
+import cacheRows from "../../shaders/lib/cache_rows.wgsl?raw";
+
+/** How cached keys and values are kept: f32, f16, or 8 bits with an f16 magnitude for each 16 channels. */
+export type CacheType = "f32" | "f16" | "i8";
+
+/** Bytes of the keys, or of the values, of one head and token: [d]. */
+export function cacheRowBytes(type: CacheType, d: number): number {
+  return type === "i8" ? 16 * Math.ceil(d / 16) + 16 : type === "f16" ? 2 * d : 4 * d;
+}
+
+/** What reads keys and values of heads of size d from `kCache` and `vCache` in a shader: `CacheVec`, `key4`, `key_part` and the like. */
+export function cacheLibrary(type: CacheType, d: number): string {
+  const library = type === "i8" ? cacheI8 : (type === "f16" ? cacheF16 : cacheF32) + cacheRows;
+  return `const CACHE_D = ${d}u;\n${library}`;
+}
