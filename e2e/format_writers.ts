@@ -18,6 +18,7 @@ import {
   writeGptq,
   writeMlx,
 } from "./write_formats.ts";
+import { onnxExport } from "./write_onnx.ts";
 
 /** A dense checkpoint in memory. */
 export interface Source {
@@ -31,8 +32,8 @@ export interface Source {
 export type FormatWriter = (source: Source) => {
   files: Record<string, Uint8Array<ArrayBuffer> | string>;
   values: Map<string, Float32Array>;
-  /** Of GGUF files, which is which. */
-  gguf?: { language: string; vision: string };
+  /** Of GGUF files, which is which; of ONNX files, the language model. */
+  gguf?: { language: string; vision?: string };
 };
 
 /** The decoder's linear layers, which every form quantizes. */
@@ -164,6 +165,7 @@ export const FORMATS: Readonly<Record<string, FormatWriter>> = {
   ),
   mlx: mlx(4),
   mlx8: mlx(8),
+  onnx: (source) => ({ ...onnxExport(source), gguf: { language: "text.onnx" } }),
   // Towers as they are published beside each.
   "gguf-q4_k_m": inGguf((name, shape) => mixedType(name, shape, "Q4_K"), "F16"),
   "gguf-q5_k_m": inGguf((name, shape) => mixedType(name, shape, "Q5_K"), "F16"),

@@ -1,8 +1,9 @@
-// npm run parity -- DIR [--train] [--format X] [--cache f16|i8] [--only case,...] [--without feature,...] [--default-limits] [--chrome-args "..."]:
-// compares the app with reference numbers, one JSON line per case, or with --train one line for the training run. With --format the
-// checkpoint is converted first, and the logits are compared with those of the float64 model on the converted weights. --without
-// (subgroups, shader-f16, …) and --default-limits run it on a device that has less than this one. Keys and values are cached in f32 unless
-// --cache says otherwise.
+// npm run parity -- DIR [--train] [--format X | --converted FOLDER] [--cache f16|i8] [--only case,...] [--without feature,...] [--default-limits]
+// [--chrome-args "..."]: compares the app with reference numbers, one JSON line per case, or with --train one line for the training run. With
+// --format the checkpoint is converted first, and the logits are compared with those of the float64 model on the converted weights; --converted
+// does so with a folder in which another program has put the checkpoint, and the values that it gives its weights (expected.safetensors).
+// --without (subgroups, shader-f16, …) and --default-limits run it on a device that has less than this one. Keys and values are cached in f32
+// unless --cache says otherwise.
 import { parseArgs } from "node:util";
 import { runFormatParity } from "./format_parity.ts";
 import { FORMATS } from "./format_writers.ts";
@@ -16,6 +17,7 @@ const { values, positionals } = parseArgs({
     "chrome-args": { type: "string" },
     train: { type: "boolean" },
     format: { type: "string" },
+    converted: { type: "string" },
     cache: { type: "string" },
     without: { type: "string" },
     "default-limits": { type: "boolean" },
@@ -26,7 +28,7 @@ const { cache = "f32" } = values;
 const isCache = cache === "f32" || cache === "f16" || cache === "i8";
 if (!folder || (values.format !== undefined && !(values.format in FORMATS)) || !isCache) {
   console.error(
-    'usage: npm run parity -- DIR [--train] [--format X] [--cache f16|i8] [--only case,...] [--without feature,...] [--default-limits] [--chrome-args "..."]',
+    'usage: npm run parity -- DIR [--train] [--format X | --converted FOLDER] [--cache f16|i8] [--only case,...] [--without feature,...] [--default-limits] [--chrome-args "..."]',
   );
   console.error(`formats: ${Object.keys(FORMATS).join(", ")}`);
   process.exit(2);
@@ -47,7 +49,7 @@ const options = {
   onReport: (report: unknown) => console.log(JSON.stringify(report)),
 };
 const reports =
-  values.format === undefined
+  values.format === undefined && values.converted === undefined
     ? await runParity(folder, { ...options, cache })
-    : await runFormatParity(folder, values.format, options);
+    : await runFormatParity(folder, values.format ?? { converted: values.converted! }, options);
 process.exitCode = reports.length > 0 && reports.every((report) => report.pass) ? 0 : 1;

@@ -30,10 +30,10 @@ export type ModelSource =
   /** A local folder, as picked or dropped. Paths are relative to the folder. */
   | { kind: "files"; name: string; files: { path: string; file: Blob }[]; gguf?: GgufNames };
 
-/** Which GGUF files to take where there are several, by name; where nothing can be listed (`url`), both must be named. */
+/** Which GGUF or ONNX files to take where there are several, by name; where nothing can be listed (`url`), both of a GGUF pair or the ONNX text model must be named. */
 export interface GgufNames {
   language?: string;
-  /** The mmproj file. */
+  /** The mmproj file of a GGUF pair. */
   vision?: string;
 }
 

@@ -10,6 +10,10 @@ it.each([
     "https://huggingface.co/a/b/blob/main/sub/m-Q8_0.gguf",
     { repo: "a/b", revision: "main", gguf: { language: "sub/m-Q8_0.gguf" } },
   ],
+  [
+    "https://huggingface.co/a/b/blob/main/onnx/decoder_model_merged_q4.onnx",
+    { repo: "a/b", revision: "main", gguf: { language: "onnx/decoder_model_merged_q4.onnx" } },
+  ],
   ["https://hf.co/a/b/blob/main/config.json", { repo: "a/b", revision: "main" }],
 ])("reads %s", (text, expected) => expect(parseHubName(text)).toEqual(expected));
 

@@ -21,7 +21,7 @@ function isTextByte(byte: number): boolean {
 /** One sentence that names the file and says what it is instead of a picture. */
 export async function explainBadPicture(file: Blob, name: string): Promise<string> {
   if (file.size === 0) return `${name} is empty (0 bytes). Was it copied completely?`;
-  if (/\.(safetensors|gguf)$/i.test(name))
+  if (/\.(safetensors|gguf|onnx)$/i.test(name))
     return `${name} is a model's weights, not a picture. Open the folder that it lies in on the Models page.`;
   const bytes = new Uint8Array(await file.slice(0, 64).arrayBuffer());
   const text = String.fromCharCode(...bytes);

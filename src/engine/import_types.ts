@@ -16,7 +16,7 @@ export interface ImportRequest {
   scheme: string;
   /** The model's own list; throws `BadCheckpoint` or `UnsupportedModel` when the checkpoint is not one of its kind. */
   slots: (checkpoint: Checkpoint) => WeightSlot[];
-  /** Which of several GGUF files to take. */
+  /** Which of several GGUF or ONNX files to take. */
   gguf?: GgufChoice;
   /** [rows, cols] of every slot that a model of this config has: what a folder in our own form is compared with. */
   shapes?: (config: unknown) => ReadonlyMap<string, readonly [number, number]>;

@@ -5,6 +5,8 @@ import { samplePrint, sha256Hex } from "./fingerprint.ts";
 import { openGguf } from "./gguf/open.ts";
 import { type GgufChoice, ggufPaths } from "./gguf/pick.ts";
 import { parseJson } from "./json.ts";
+import { openOnnx } from "./onnx/open.ts";
+import { onnxPaths } from "./onnx/pick.ts";
 import { readQuantized } from "./quantized/quantized.ts";
 import type { QuantizedWeight } from "./quantized/raw_tensors.ts";
 import { readSafetensorsHeader } from "./safetensors.ts";
@@ -14,7 +16,7 @@ const INDEX = "model.safetensors.index.json";
 const MAX_WEIGHT_FILES = 1000;
 
 /**
- * Opens a Hugging Face style folder: config.json and the headers of its safetensors file or files; or a pair of GGUF files, where one is
+ * Opens a Hugging Face style folder: config.json and the headers of its safetensors file or files; or GGUF or ONNX files, where one is
  * chosen or there is nothing else. No weight is read.
  * Throws `BadCheckpoint` for anything malformed and `NotFound` when there is no checkpoint at all.
  */
@@ -23,10 +25,13 @@ export async function openCheckpoint(
   signal?: AbortSignal,
   choice: GgufChoice = {},
 ): Promise<Checkpoint> {
-  const gguf = await ggufPaths(files, signal);
-  if (choice.language !== undefined || (gguf.length > 0 && !(await hasSafetensors(files, signal)))) {
-    return await openGguf(files, gguf, choice, signal);
+  const wanted = choice.language;
+  const [gguf, onnx] = [await ggufPaths(files, signal), await onnxPaths(files, signal)];
+  const isOther = wanted === undefined && !(await hasSafetensors(files, signal));
+  if (wanted?.endsWith(".onnx") || (isOther && onnx.length > 0 && gguf.length === 0)) {
+    return await openOnnx(files, onnx, wanted, signal);
   }
+  if (wanted !== undefined || (isOther && gguf.length > 0)) return await openGguf(files, gguf, choice, signal);
   const config = await readJson(files, "config.json", signal);
   const weightFiles = await findWeightFiles(files, signal);
   const tensors = new Map<string, TensorInfo>();
@@ -105,7 +110,7 @@ async function readJson(files: FileSet, path: string, signal?: AbortSignal): Pro
     const other = otherFormat((await files.list(signal)) ?? []);
     throw new TabTuneError(
       "NotFound",
-      `${files.describe()}: expected a folder with config.json and model.safetensors, found ${other ?? `no ${path}`}. Choose the folder of a Hugging Face checkpoint in safetensors, or GGUF files.`,
+      `${files.describe()}: expected a folder with config.json and model.safetensors, found ${other ?? `no ${path}`}. Choose the folder of a Hugging Face checkpoint in safetensors, or GGUF or ONNX files.`,
     );
   }
   return parseJson(await files.text(path, signal), path);
@@ -139,13 +144,13 @@ async function findWeightFiles(files: FileSet, signal?: AbortSignal): Promise<We
   if (others.length === 1) return { paths: [others[0]!.path], expected: [] };
   throw new TabTuneError(
     "NotFound",
-    `${files.describe()}: expected ${SINGLE} or ${INDEX}, found ${others.length ? `${others.length} safetensors files and no index` : (otherFormat(listing ?? []) ?? "neither")}. Only safetensors and GGUF checkpoints can be read.`,
+    `${files.describe()}: expected ${SINGLE} or ${INDEX}, found ${others.length ? `${others.length} safetensors files and no index` : (otherFormat(listing ?? []) ?? "neither")}. Only safetensors, GGUF and ONNX checkpoints can be read.`,
   );
 }
 
 /** Files of formats that are not read. */
 const OTHERS: readonly [path: RegExp, format: string][] = [
-  [/\.onnx(_data(_\d+)?)?$/, "an ONNX export, whose tensors are named by the exporter and not after the model"],
+  [/\.onnx[_.]data(_\d+)?$/, "weights of an ONNX export without its .onnx files"],
   [/\.(bin|pt|pth)$/, "PyTorch files"],
   [/\.(mnn|rknn|nexa|dlc|om|mlpackage|mlmodelc|task|litertlm)$/, "a build for one kind of device"],
 ];

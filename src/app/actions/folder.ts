@@ -42,7 +42,7 @@ async function walk(entry: FileSystemEntry, path: string, into: FolderSource["fi
 }
 
 /**
- * `owner/name`, a revision and a GGUF file, from a name or a link to a page of the Hub; undefined when it is neither.
+ * `owner/name`, a revision and a GGUF or ONNX file, from a name or a link to a page of the Hub; undefined when it is neither.
  */
 export function parseHubName(text: string): Omit<Extract<ModelSource, { kind: "hub" }>, "kind"> | undefined {
   const clean = text
@@ -57,6 +57,6 @@ export function parseHubName(text: string): Omit<Extract<ModelSource, { kind: "h
   return {
     repo: `${owner}/${name}`,
     ...(revision ? { revision: decodeURIComponent(revision) } : {}),
-    ...(file?.toLowerCase().endsWith(".gguf") ? { gguf: { language: decodeURIComponent(file) } } : {}),
+    ...(file && /\.(gguf|onnx)$/i.test(file) ? { gguf: { language: decodeURIComponent(file) } } : {}),
   };
 }

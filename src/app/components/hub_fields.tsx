@@ -54,7 +54,7 @@ export function HubFields() {
           }}
         />
         <span class="hint">
-          owner/name, or a link to its page or to one of its GGUF files. Reading it contacts {host}.
+          owner/name, or a link to its page or to one of its GGUF or ONNX files. Reading it contacts {host}.
         </span>
       </label>
       <details class="more">

@@ -97,7 +97,7 @@ export function ImportCard() {
     <section class="card" aria-labelledby="import-title">
       <h2 id="import-title">Get a model</h2>
       <p>
-        Any Qwen3-VL checkpoint (2B, 4B, 8B, 32B) as safetensors or GGUF. It is read once, made smaller while it
+        Any Qwen3-VL checkpoint (2B, 4B, 8B, 32B) as safetensors, GGUF or ONNX. It is read once, made smaller while it
         streams, and stored here; afterwards no network is needed.
       </p>
       <form
@@ -291,7 +291,8 @@ function FolderField() {
       </label>
       <span class="hint">
         It holds config.json, tokenizer.json and the .safetensors files, or two GGUF files (the language model and its
-        mmproj), or it is what this page has exported (a folder or a zip file). Nothing is uploaded.
+        mmproj), or an ONNX export beside these JSON files, or it is what this page has exported (a folder or a zip
+        file). Nothing is uploaded.
       </span>
     </div>
   );

@@ -2,9 +2,9 @@ import { TabTuneError } from "../../errors.ts";
 import type { Checkpoint, TensorInfo } from "../checkpoint.ts";
 import type { FileSet } from "../file_set.ts";
 import { samplePrint, sha256Hex } from "../fingerprint.ts";
+import { WithSmallFiles } from "../small_files.ts";
 import { checkPair, configOf, generationOf, preprocessorOf } from "./config.ts";
 import { type GgufFile, readGgufFile } from "./container.ts";
-import { GgufFileSet } from "./file_set.ts";
 import { Metadata } from "./metadata.ts";
 import { type NamedTensor, nameTensors } from "./names.ts";
 import { type GgufChoice, pickGguf } from "./pick.ts";
@@ -48,7 +48,7 @@ export async function openGguf(
     ]),
   );
   const licence = files.licence ?? new Metadata(first).text("general.license");
-  const set = new GgufFileSet(files, [...pair.language, pair.vision], own, defaults, licence);
+  const set = new WithSmallFiles(files, [...pair.language, pair.vision], own, defaults, licence);
   return {
     files: set,
     config,

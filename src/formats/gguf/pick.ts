@@ -4,7 +4,7 @@ import { peekGguf } from "./container.ts";
 
 /** Which files to take, where a place has several; a name or the end of a path. */
 export interface GgufChoice {
-  /** The language model, of a split one any part. */
+  /** The language model, of a split one any part; of an ONNX export too. */
   language?: string;
   /** The vision tower (mmproj). */
   vision?: string;

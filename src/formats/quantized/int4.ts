@@ -1,4 +1,5 @@
 import type { TensorInfo } from "../checkpoint.ts";
+import { RecentReads } from "../recent_reads.ts";
 import type { GroupedScheme } from "../weight_slot.ts";
 import { badPart, floatsOf, type RawTensors } from "./raw_tensors.ts";
 import { RowImages } from "./row_images.ts";
@@ -75,7 +76,7 @@ export function wordsOf(bytes: Uint8Array): Uint32Array {
 /** Whole tensors of modules that cannot be read by rows; the last ones that were used are kept. */
 export class ModuleCache {
   readonly #raw: RawTensors;
-  readonly #kept = new Map<string, { bytes: number; parts: Promise<LoadedParts> }>();
+  readonly #recent = new RecentReads<LoadedParts>();
 
   constructor(raw: RawTensors) {
     this.#raw = raw;
@@ -83,24 +84,8 @@ export class ModuleCache {
 
   /** Words of the first tensors, floats of the scales. */
   async load(module: string, words: TensorInfo[], scales: TensorInfo, signal?: AbortSignal): Promise<LoadedParts> {
-    const known = this.#kept.get(module);
     const bytes = words.reduce((sum, tensor) => sum + tensor.bytes, scales.bytes);
-    const parts = known?.parts ?? this.#read(words, scales, signal);
-    // Used last, so last in the order.
-    this.#kept.delete(module);
-    this.#kept.set(module, { bytes, parts });
-    let total = [...this.#kept.values()].reduce((sum, entry) => sum + entry.bytes, 0);
-    for (const [name, entry] of this.#kept) {
-      if (total <= MOST_BYTES || name === module) break;
-      this.#kept.delete(name);
-      total -= entry.bytes;
-    }
-    try {
-      return await parts;
-    } catch (error) {
-      this.#kept.delete(module);
-      throw error;
-    }
+    return await this.#recent.get(module, bytes, () => this.#read(words, scales, signal));
   }
 
   async #read(words: TensorInfo[], scales: TensorInfo, signal?: AbortSignal): Promise<LoadedParts> {
@@ -110,9 +95,6 @@ export class ModuleCache {
     return { words: wordBytes.map(wordsOf), scales: floatsOf(scales, scaleBytes!) };
   }
 }
-
-/** About ten of the 8B model's largest matrices. */
-const MOST_BYTES = 256 << 20;
 
 interface LoadedParts {
   words: Uint32Array[];

@@ -415,10 +415,12 @@ test("a row that would take more memory than the whole weight is refused", async
 });
 
 test("a folder of another format is refused by that format's name", async () => {
-  const bare = [{ path: "vision-fp32-text-int4-cpu/model.onnx", file: new Blob(["x"]) }];
-  await expect(openCheckpoint(new BlobFileSet("test", bare))).rejects.toThrow(/found an ONNX export, whose tensors/);
+  const bare = [{ path: "cpu/text.onnx.data", file: new Blob(["x"]) }];
+  await expect(openCheckpoint(new BlobFileSet("test", bare))).rejects.toThrow(
+    /found weights of an ONNX export without its .onnx files/,
+  );
   for (const [path, format] of [
-    ["onnx/model_q4.onnx_data", /found an ONNX export/],
+    ["onnx/model_q4.onnx_data", /found weights of an ONNX export/],
     ["pytorch_model.bin", /found PyTorch files/],
     ["model.mnn", /build for one kind of device/],
   ] as const) {

@@ -1,7 +1,7 @@
-import type { FileEntry, FileSet } from "../file_set.ts";
+import type { FileEntry, FileSet } from "./file_set.ts";
 
-/** A place with GGUF files, seen as a Hugging Face folder: small files made of the metadata stand beside what is really there. */
-export class GgufFileSet implements FileSet {
+/** A place whose weight files stand for a Hugging Face folder: small files made of them are beside what is really there. */
+export class WithSmallFiles implements FileSet {
   readonly name: string;
   readonly identity: string;
   readonly licence?: string;
@@ -10,7 +10,7 @@ export class GgufFileSet implements FileSet {
   #defaults: ReadonlyMap<string, Uint8Array>;
 
   /**
-   * @param weights the GGUF files that are read: other ones of the same place make another model
+   * @param weights the files that are read: other ones of the same place make another model
    * @param own small files that count whatever lies beside the weights
    * @param defaults small files that count where the place has none of that name
    */
