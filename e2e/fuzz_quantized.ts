@@ -13,6 +13,7 @@ import {
   VerifiedFiles,
 } from "../src/formats/index.ts";
 import { parseJson } from "../src/formats/json.ts";
+import { modelShape, parametersOf } from "../src/formats/onnx/parameters.ts";
 import { writeSafetensors } from "../src/formats/safetensors.ts";
 import type { Files, Target } from "./fuzz_target.ts";
 import {
@@ -28,6 +29,7 @@ import {
   writeGptq,
   writeMlx,
 } from "./write_formats.ts";
+import { onnxExport } from "./write_onnx.ts";
 
 const WEIGHTS = "model.safetensors";
 const LIST = "tensors.json";
@@ -83,10 +85,16 @@ function weightFile(files: Files): Uint8Array<ArrayBuffer> {
 }
 
 async function readForm(files: Files): Promise<void> {
-  const parts = [
-    { path: "config.json", file: new Blob([files.get("config.json")!]) },
-    { path: WEIGHTS, file: new Blob([weightFile(files)]) },
-  ];
+  await readAll(
+    new Map([
+      ["config.json", files.get("config.json")!],
+      [WEIGHTS, weightFile(files)],
+    ]),
+  );
+}
+
+async function readAll(files: Files): Promise<void> {
+  const parts = [...files].map(([path, bytes]) => ({ path, file: new Blob([bytes]) }));
   const checkpoint = await openCheckpoint(new BlobFileSet("fuzzed", parts));
   for (const [name, { shape, dtype }] of checkpoint.tensors) {
     const [rows = 1, ...rest] = shape;
@@ -142,6 +150,31 @@ const FORMS: Record<string, () => Files[]> = {
   },
 };
 
+/** Exports of the smallest model there is, in 4 and 8 bits with and without zero points, weights beside the graph and in it. */
+function onnxSeeds(): Files[] {
+  const sizes = { hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 1, num_key_value_heads: 1, head_dim: 32 };
+  const config = {
+    ...{ model_type: "qwen3_vl", tie_word_embeddings: true },
+    text_config: { ...sizes, intermediate_size: 32 },
+    vision_config: { depth: 1, deepstack_visual_indexes: [] },
+  };
+  const shape = modelShape(config);
+  const tensors = parametersOf(shape).map(({ name }) => {
+    const vector = /bias$|norm/.test(name);
+    const dims = vector ? [32] : name.includes("patch_embed") ? [32, 3, 2, 2, 2] : [32, 32];
+    const { values } = dense(
+      name,
+      1,
+      dims.reduce((product, n) => product * n, 1),
+    );
+    return { name, shape: dims, data: values };
+  });
+  const { files } = onnxExport({ config, tensors });
+  const bytes = (data: string | Uint8Array<ArrayBuffer>) =>
+    typeof data === "string" ? (new TextEncoder().encode(data) as Uint8Array<ArrayBuffer>) : data;
+  return [new Map(Object.entries(files).map(([path, data]) => [path, bytes(data)]))];
+}
+
 const SHAPES = new Map<string, readonly [number, number]>([
   ["a", [24, 64]],
   ["b", [1, 32]],
@@ -193,5 +226,6 @@ async function readPacked(files: Files): Promise<void> {
 
 export const quantizedTargets = (): Target[] => [
   ...Object.entries(FORMS).map(([name, seeds]) => ({ name, seeds: seeds(), read: readForm })),
+  { name: "onnx", seeds: onnxSeeds(), read: readAll },
   { name: "packed", seeds: [packedSeed()], read: readPacked },
 ];

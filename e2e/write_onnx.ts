@@ -1,12 +1,11 @@
 // Writers of ONNX files: protobuf by hand, after onnx.proto, and MatMulNBits after checkpoint-formats.md §6. What a weight is worth is computed
 // by write_formats.ts, not by the readers under test.
 import { f32ToBf16, f32ToF16 } from "../src/formats/dtype.ts";
-import type { Source } from "./format_writers.ts";
 import { type Int4, int4Values, toInt4 } from "./write_formats.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
-export function joined(parts: readonly Uint8Array[]): Bytes {
+function joined(parts: readonly Uint8Array[]): Bytes {
   const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   parts.reduce((at, part) => {
     whole.set(part, at);
@@ -165,13 +164,19 @@ export function blocks(
   return { tensors, attributes, values: int4Values(q) };
 }
 
+/** A dense checkpoint in memory. */
+interface ExportSource {
+  config: Record<string, unknown>;
+  tensors: { name: string; shape: number[]; data: ArrayLike<number> }[];
+}
+
 const LINEAR = /layers\.(\d+)\.(self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj)\.weight$/;
 
 /**
  * An export in three files as onnxruntime-genai names them: a text model with weights in a file of its own and, in every other layer, q, k and v
  * in one; an embedding; a vision tower whose graph carries its weights, some quantized, some turned round. No head: it is the embedding's.
  */
-export function onnxExport({ tensors, config }: Pick<Source, "tensors" | "config">, block = 32) {
+export function onnxExport({ tensors, config }: ExportSource, block = 32) {
   const values = new Map<string, Float32Array>();
   const parts = { text: builder(), embedding: builder(), vision: builder() };
   let index = 0;

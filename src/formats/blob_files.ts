@@ -21,7 +21,9 @@ export class BlobFileSet implements FileSet {
     }
     this.name = name || root.replace(/\/$/, "") || "folder";
     // Many folders are called "model": the size of the weights tells them apart.
-    const weights = [...this.files].filter(([path]) => /\.(safetensors|gguf|bin|onnx|onnx[._]data(_\d+)?)$/i.test(path));
+    const weights = [...this.files].filter(([path]) =>
+      /\.(safetensors|gguf|bin|onnx|onnx[._]data(_\d+)?)$/i.test(path),
+    );
     this.identity = `files:${this.name}:${weights.reduce((sum, [, file]) => sum + file.size, 0)}`;
   }
 

@@ -39,7 +39,7 @@ const source = {
 const tiny = onnxExport(source, 16);
 
 /** All rows in two reads, the second from an odd row on. */
-async function valuesOf({ info, readRows }: WeightRows): Promise<Float32Array> {
+async function valuesOf({ info, readRows }: Pick<WeightRows, "info" | "readRows">): Promise<Float32Array> {
   const { shape, dtype } = info;
   const cols = shape.slice(1).reduce((a, b) => a * b, 1);
   const { rowBytes, decode } = rowFormat(dtype)!;

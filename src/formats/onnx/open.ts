@@ -50,16 +50,18 @@ export async function openOnnx(
   const read: ReadTensor = ({ file, offset, bytes }, from = 0, length = bytes - from, readSignal) =>
     length === 0 ? Promise.resolve(new Uint8Array(0)) : files.read(file, offset + from, length, readSignal);
   const weights = rowsOf(found, shape, read);
-  await checkFiles(files, weights, signal);
+  const parts = [...new Set([...weights.values()].flatMap((weight) => weight.parts))];
+  await checkFiles(files, parts, signal);
   own[CONFIG] = JSON.stringify(shape.config);
   const tensors = new Map([...weights].map(([name, { info }]) => [name, info]));
-  const used = [...new Set([...paths, ...[...tensors.values()].map(({ file }) => file)])];
+  const used = [...new Set([...paths, ...parts.map(({ file }) => file)])];
   const prints = await Promise.all(used.map(async (path) => [path, await samplePrint(files, path, 0, signal)]));
   const identity = JSON.stringify([shape.config, [...tensors], prints]);
   return {
     files: new WithSmallFiles(files, paths, own, {}),
     config: shape.config,
     tensors,
+    ranges: parts.map(({ file, offset, bytes }) => ({ path: file, offset, bytes })),
     fingerprint: await sha256Hex(new TextEncoder().encode(identity)),
     notes: [...notes, ...remarks],
     async readRows(name, row0, rows, rowSignal) {
@@ -133,15 +135,12 @@ function missing(name: string, strange: readonly string[], left: readonly string
   );
 }
 
-async function checkFiles(
-  files: FileSet,
-  weights: ReadonlyMap<string, WeightRows>,
-  signal?: AbortSignal,
-): Promise<void> {
+/** Every file is there and as long as what is read of it. */
+async function checkFiles(files: FileSet, parts: readonly TensorInfo[], signal?: AbortSignal): Promise<void> {
   const ends = new Map<string, TensorInfo>();
-  for (const { info } of weights.values()) {
-    const last = ends.get(info.file);
-    if (!last || info.offset + info.bytes > last.offset + last.bytes) ends.set(info.file, info);
+  for (const part of parts) {
+    const last = ends.get(part.file);
+    if (!last || part.offset + part.bytes > last.offset + last.bytes) ends.set(part.file, part);
   }
   for (const [path, { name, offset, bytes }] of ends) {
     if (!(await files.has(path, signal))) {

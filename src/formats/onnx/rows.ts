@@ -2,7 +2,7 @@ import { TabTuneError } from "../../errors.ts";
 import type { TensorInfo } from "../checkpoint.ts";
 import { isWeightDtype } from "../dtype.ts";
 import { int4Rows, int4Scheme, wordsOf } from "../quantized/int4.ts";
-import { badPart, floatsOf } from "../quantized/raw_tensors.ts";
+import { badPart, checkRow, floatsOf, weightInfo } from "../quantized/raw_tensors.ts";
 import { RowImages } from "../quantized/row_images.ts";
 import type { RecentReads } from "../recent_reads.ts";
 import type { GroupedScheme } from "../weight_slot.ts";
@@ -20,6 +20,8 @@ export type ReadTensor = (
 /** A weight as a checkpoint shows it. */
 export interface WeightRows {
   info: TensorInfo;
+  /** The tensors that it is made of. */
+  parts: readonly TensorInfo[];
   readRows(row0: number, rows: number, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>>;
 }
 
@@ -38,7 +40,7 @@ export function weightRows(name: string, weight: OnnxWeight, read: ReadTensor, r
 export function partOfRows(name: string, whole: WeightRows, row0: number, rows: number): WeightRows {
   const { shape, bytes } = whole.info;
   const info = { ...whole.info, name, shape: [rows, ...shape.slice(1)], bytes: (bytes / shape[0]!) * rows };
-  return { info, readRows: (first, count, signal) => whole.readRows(row0 + first, count, signal) };
+  return { ...whole, info, readRows: (first, count, signal) => whole.readRows(row0 + first, count, signal) };
 }
 
 function denseRows(name: string, { tensor, isTurned }: DenseWeight, read: ReadTensor, recent: Recent): WeightRows {
@@ -49,6 +51,7 @@ function denseRows(name: string, { tensor, isTurned }: DenseWeight, read: ReadTe
     const rowBytes = shape[0] ? bytes / shape[0] : 0;
     return {
       info: { ...info, shape },
+      parts: [tensor],
       readRows: (row0, rows, signal) => read(tensor, row0 * rowBytes, rows * rowBytes, signal),
     };
   }
@@ -61,6 +64,7 @@ function denseRows(name: string, { tensor, isTurned }: DenseWeight, read: ReadTe
   }
   return {
     info: { ...info, shape: [out, cols] },
+    parts: [tensor],
     async readRows(row0, rows, signal) {
       const all = await recent.get(`${file}:${offset}`, bytes, () => read(tensor, 0, bytes, signal));
       return dtype === "F32"
@@ -86,7 +90,8 @@ function turned<T extends Uint16Array<ArrayBuffer> | Uint32Array<ArrayBuffer>>(
 /** Codes of either width, two's complement (I4) told as unsigned ones with a zero point in the middle. */
 function blockRows(name: string, weight: BlockWeight, read: ReadTensor): WeightRows {
   const { codes, scales, zeros, bits, block, fault } = weight;
-  for (const tensor of [codes, scales, ...(zeros ? [zeros] : [])]) check(tensor);
+  const parts = [codes, scales, ...(zeros ? [zeros] : [])];
+  for (const tensor of parts) check(tensor);
   if (fault) throw badPart(name, `expected blocks in their plain order along its rows, found ${fault}`);
   const isBytes = codes.dtype === "U8";
   const rows = weight.shape?.[0] ?? codes.shape[0] ?? 0;
@@ -113,9 +118,14 @@ function blockRows(name: string, weight: BlockWeight, read: ReadTensor): WeightR
   const scheme = schemeOf(weight, group, cols);
   const scaleBytes = scales.bytes / (rows * blocks);
   const flip = codes.dtype === "I4" ? 0x88888888 : 0;
-  const { file, offset, bytes } = codes;
+  const info = weightInfo(name, codes, [rows, cols], scheme ?? "F32", `ONNX ${bits}-bit`);
+  checkRow(
+    info,
+    parts.reduce((sum, { bytes }) => sum + bytes, 0),
+  );
   return {
-    info: { name, dtype: scheme ?? "F32", format: `ONNX ${bits}-bit`, shape: [rows, cols], file, offset, bytes },
+    info,
+    parts,
     async readRows(row0, some, signal) {
       const [codeBytes, scaleValues, zeroOf] = await Promise.all([
         read(codes, row0 * rowBytes, some * rowBytes, signal),

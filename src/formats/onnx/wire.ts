@@ -12,8 +12,8 @@ export interface Field {
   value: number;
 }
 
-export const VARINT = 0;
-export const FIXED64 = 1;
+const VARINT = 0;
+const FIXED64 = 1;
 export const BYTES = 2;
 export const FIXED32 = 5;
 

@@ -1,5 +1,4 @@
 import { TabTuneError } from "../../errors.ts";
-import type { TensorInfo } from "../checkpoint.ts";
 import { rowFormat } from "../row_format.ts";
 import { readAwqAndGptq } from "./awq_gptq.ts";
 import { readBitsAndBytes } from "./bitsandbytes.ts";
@@ -7,7 +6,7 @@ import { readCompressedTensors } from "./compressed_tensors.ts";
 import { readFp8 } from "./fp8.ts";
 import { readMlx } from "./mlx.ts";
 import {
-  badPart,
+  checkRow,
   type QuantizedReader,
   type QuantizedWeight,
   quantizationConfig,
@@ -15,9 +14,6 @@ import {
 } from "./raw_tensors.ts";
 
 const READERS: readonly QuantizedReader[] = [readBitsAndBytes, readCompressedTensors, readAwqAndGptq, readMlx, readFp8];
-
-/** Rows up to this size may be longer than what they are made of. */
-const MOST_ROW_BYTES = 1 << 15;
 
 /** Formats that are refused, by tensors that only they have. */
 const REFUSED: readonly [sign: RegExp, name: string, instead: string][] = [
@@ -38,7 +34,12 @@ export async function readQuantized(raw: RawTensors, signal?: AbortSignal): Prom
   }
   const found: QuantizedWeight[] = [];
   for (const read of READERS) found.push(...(await read(raw, signal)));
-  for (const { info, parts } of found) checkRow(raw, info, parts);
+  for (const { info, parts } of found) {
+    checkRow(
+      info,
+      parts.reduce((sum, part) => sum + (raw.tensors.get(part)?.bytes ?? 0), 0),
+    );
+  }
   const parts = new Set(found.flatMap((weight) => weight.parts));
   const method = quantizationConfig(raw.config).quant_method;
   const strange = [...raw.tensors.values()].find(
@@ -48,21 +49,6 @@ export async function readQuantized(raw: RawTensors, signal?: AbortSignal): Prom
     throw notRead(`quantization "${method.slice(0, 40)}"`, `${strange.name} (${strange.dtype})`, "another form");
   }
   return found;
-}
-
-/**
- * An import reads as many rows as it wants to hold, but one at least, and a row of floats takes eight times its codes. Where there are
- * a few rows, as in every layer, one is smaller than the codes of all.
- */
-function checkRow(raw: RawTensors, { name, dtype, shape }: TensorInfo, parts: readonly string[]): void {
-  const [rows = 0, ...rest] = shape;
-  const rowBytes = rowFormat(dtype)?.rowBytes(rest.reduce((product, n) => product * n, 1)) ?? 0;
-  const stored = parts.reduce((sum, part) => sum + (raw.tensors.get(part)?.bytes ?? 0), 0);
-  if (rows === 0 || rowBytes <= Math.max(MOST_ROW_BYTES, stored)) return;
-  throw badPart(
-    name,
-    `expected a matrix, found [${shape.join(", ")}], of which one row takes ${rowBytes} bytes where ${stored} hold all`,
-  );
 }
 
 function notRead(format: string, name: string, instead: string): TabTuneError {

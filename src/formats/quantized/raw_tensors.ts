@@ -1,6 +1,7 @@
 import { TabTuneError } from "../../errors.ts";
 import type { TensorInfo } from "../checkpoint.ts";
 import { decodeFloats, isWeightDtype } from "../dtype.ts";
+import { rowFormat } from "../row_format.ts";
 
 /** The tensors of a checkpoint as its files name them, and their bytes. */
 export interface RawTensors {
@@ -44,6 +45,23 @@ export function part(raw: RawTensors, name: string, shape?: readonly number[]): 
     !shape || (shape.length === tensor.shape.length && shape.every((n, i) => n < 0 || n === tensor.shape[i]));
   if (!fits) throw badPart(name, `expected${wanted}, found [${tensor.shape.join(", ")}]`);
   return tensor;
+}
+
+/** Rows up to this size may be longer than what they are made of. */
+const MOST_ROW_BYTES = 1 << 15;
+
+/**
+ * An import reads as many rows as it wants to hold, but one at least, and a row of floats takes eight times its codes. Where there are
+ * a few rows, as in every layer, one is smaller than the `stored` bytes that hold all.
+ */
+export function checkRow({ name, dtype, shape }: TensorInfo, stored: number): void {
+  const [rows = 0, ...rest] = shape;
+  const rowBytes = rowFormat(dtype)?.rowBytes(rest.reduce((product, n) => product * n, 1)) ?? 0;
+  if (rows === 0 || rowBytes <= Math.max(MOST_ROW_BYTES, stored)) return;
+  throw badPart(
+    name,
+    `expected a matrix, found [${shape.join(", ")}], of which one row takes ${rowBytes} bytes where ${stored} hold all`,
+  );
 }
 
 /** Names the tensor, what was expected and found, and what to do. */
