@@ -4,6 +4,7 @@ import { writeSafetensors } from "../src/formats/safetensors.ts";
 import { findChatTemplate } from "../src/processor/index.ts";
 import { ggufPair, mixedType, type PairSource } from "./gguf_pair.ts";
 import type { TypeName } from "./gguf_quantize.ts";
+import { onnxExport } from "./onnx_export.ts";
 import {
   type Dense,
   toActOrder,
@@ -18,7 +19,6 @@ import {
   writeGptq,
   writeMlx,
 } from "./write_formats.ts";
-import { onnxExport } from "./write_onnx.ts";
 
 /** A dense checkpoint in memory. */
 export interface Source {

@@ -16,6 +16,7 @@ import { parseJson } from "../src/formats/json.ts";
 import { modelShape, parametersOf } from "../src/formats/onnx/parameters.ts";
 import { writeSafetensors } from "../src/formats/safetensors.ts";
 import type { Files, Target } from "./fuzz_target.ts";
+import { onnxExport } from "./onnx_export.ts";
 import {
   type Dense,
   toActOrder,
@@ -29,7 +30,6 @@ import {
   writeGptq,
   writeMlx,
 } from "./write_formats.ts";
-import { onnxExport } from "./write_onnx.ts";
 
 const WEIGHTS = "model.safetensors";
 const LIST = "tensors.json";

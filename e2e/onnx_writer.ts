@@ -1,7 +1,7 @@
 // Writes ONNX models: as much of onnx.proto3 as a graph of operators with weights in a file beside it needs.
 
 /** TensorProto.DataType */
-export const TYPES = { f32: 1, u8: 2, i32: 6, i64: 7, f16: 10 } as const;
+export const TYPES = { f32: 1, u8: 2, i32: 6, i64: 7, f16: 10, bf16: 16 } as const;
 export type Type = keyof typeof TYPES;
 
 export interface ValueInfo {
@@ -19,14 +19,20 @@ export interface Initializer {
   data: Uint8Array | { file: string; offset: number; bytes: number };
 }
 
+type Attribute = { int: number } | { float: number } | { ints: number[] } | { tensor: Initializer } | { nodes: Node[] };
+
 export interface Node {
   op: string;
+  /** That of its first output where none is given. */
+  name?: string;
+  /** Path of the module that it comes from, as PyTorch's newer exporter notes it. */
+  scope?: string;
   /** "com.microsoft" for what onnxruntime adds; ONNX's own operators otherwise. */
   domain?: string;
   inputs: string[];
   outputs: string[];
   /** `int` and `float` tell integers from numbers that happen to be whole. */
-  attributes?: Record<string, { int: number } | { float: number } | { ints: number[] }>;
+  attributes?: Record<string, Attribute>;
 }
 
 export interface Graph {
@@ -41,7 +47,7 @@ const BYTES = 2;
 const FIXED32 = 5;
 
 /** One message of protocol buffers. Fields are written in the order of the calls. */
-class Message {
+export class Message {
   #parts: Uint8Array[] = [];
 
   get bytes(): Uint8Array {
@@ -96,21 +102,31 @@ class Message {
   }
 }
 
-function attribute(name: string, value: NonNullable<Node["attributes"]>[string]): Message {
+function attribute(name: string, value: Attribute): Message {
   const message = new Message().add(1, name);
   if ("float" in value) return message.float(2, value.float).int(20, 1);
   if ("int" in value) return message.int(3, value.int).int(20, 2);
+  if ("tensor" in value) return message.add(5, tensor(value.tensor)).int(20, 4);
+  if ("nodes" in value)
+    return message
+      .add(
+        6,
+        new Message().each(value.nodes, (m, item) => m.add(1, node(item))),
+      )
+      .int(20, 5);
   return message.each(value.ints, (m, v) => m.int(8, v)).int(20, 7);
 }
 
-function node({ op, domain = "", inputs, outputs, attributes = {} }: Node): Message {
-  return new Message()
+function node({ op, name, scope, domain = "", inputs, outputs, attributes = {} }: Node): Message {
+  const message = new Message()
     .each(inputs, (m, name) => m.add(1, name))
     .each(outputs, (m, name) => m.add(2, name))
-    .add(3, outputs[0]!)
+    .add(3, name ?? outputs[0]!)
     .add(4, op)
     .each(Object.entries(attributes), (m, [name, value]) => m.add(5, attribute(name, value)))
     .add(7, domain);
+  const key = "pkg.torch.onnx.name_scopes";
+  return scope === undefined ? message : message.add(9, new Message().add(1, key).add(2, `['', '${scope}', 'linear']`));
 }
 
 function tensor({ name, type, shape, data }: Initializer): Message {

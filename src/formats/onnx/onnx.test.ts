@@ -1,17 +1,7 @@
 import { describe, expect, test } from "vitest";
+import { blocks, floats, integers, type OnnxTensor, onnxExport, writeModel } from "../../../e2e/onnx_export.ts";
+import { type Initializer, Message, type Node, writeOnnx } from "../../../e2e/onnx_writer.ts";
 import { configJson, tinyWeights } from "../../../e2e/tiny_model.ts";
-import {
-  blocks,
-  floats,
-  message,
-  number,
-  onnxExport,
-  type WrittenNode,
-  type WrittenTensor,
-  writeModel,
-  writeNode,
-  writeTensor,
-} from "../../../e2e/write_onnx.ts";
 import { parseConfig, weightSlots } from "../../models/index.ts";
 import { BlobFileSet } from "../blob_files.ts";
 import { openCheckpoint } from "../open_checkpoint.ts";
@@ -58,9 +48,13 @@ async function valuesOf({ info, readRows }: Pick<WeightRows, "info" | "readRows"
   return out;
 }
 
+/** A node; of most nobody asks what becomes of their output. */
+type Sketch = Omit<Node, "outputs"> & { outputs?: string[] };
+const drawn = (sketch: Sketch): Node => ({ outputs: ["y"], ...sketch });
+
 /** The weights of one graph, by the names that they are found under. */
-async function found(nodes: readonly WrittenNode[], tensors: readonly WrittenTensor[]) {
-  const files = folder({ "m.onnx": writeModel(nodes, tensors).model });
+async function found(nodes: readonly Sketch[], tensors: readonly OnnxTensor[]) {
+  const files = folder({ "m.onnx": writeModel(nodes.map(drawn), tensors).model });
   const { weights, strange } = findWeights([await readOnnxGraph(files, "m.onnx")]);
   const recent = new RecentReads<Uint8Array<ArrayBuffer>>();
   const read = (name: string) =>
@@ -81,7 +75,7 @@ const near = (values: ArrayLike<number>, wanted: ArrayLike<number>, name: string
   expect(off, name).toBe(-1);
 };
 const bf16 = (data: ArrayLike<number>) => {
-  const { bytes } = floats("", "BF16", [data.length], data);
+  const { data: bytes } = floats("", "bf16", [data.length], data);
   return new Float32Array(Uint32Array.from(new Uint16Array(bytes.slice().buffer), (half) => half << 16).buffer);
 };
 
@@ -107,7 +101,7 @@ describe("a whole export", () => {
     const head = blocks("lm_head.MatMul.weight", [64, 32], source.tensors[0]!.data, 32);
     const node = { op: "MatMulNBits", name: "/lm_head/MatMul_Q4", inputs: ["x", ...head.tensors.map((t) => t.name)] };
     // Fields of one message may come in pieces: a second graph goes on with the first.
-    const more = writeModel([{ ...node, attributes: head.attributes }], head.tensors).model;
+    const more = writeModel([drawn({ ...node, attributes: head.attributes })], head.tensors).model;
     const text = new Blob([files["text.onnx"]!, more]);
     const checkpoint = await openCheckpoint(folder({ ...files, "text.onnx": text }));
     const { text: t, vision } = parseConfig(checkpoint.config);
@@ -211,7 +205,7 @@ describe("weights through the graph", () => {
 
   test("by the exporter's note of the scope, turned round", async () => {
     const node = { op: "MatMul", name: "node_linear", inputs: ["x", "val_191"], scope: Q };
-    const { names, read } = await found([node], [floats("val_191", "F16", [3, 4], matrix, true)]);
+    const { names, read } = await found([node], [floats("val_191", "f16", [3, 4], matrix, true)]);
     expect(names).toEqual([`${Q}.weight`]);
     const rows = read(`${Q}.weight`);
     expect(rows.info).toMatchObject({ shape: [3, 4], dtype: "F16" });
@@ -220,27 +214,22 @@ describe("weights through the graph", () => {
 
   test("one tensor as embedding and head, behind a Transpose", async () => {
     const nodes = [
-      { op: "Transpose", inputs: ["lm_head.MatMul.weight"], outputs: ["t"], attributes: { perm: [1, 0] } },
+      { op: "Transpose", inputs: ["lm_head.MatMul.weight"], outputs: ["t"], attributes: { perm: { ints: [1, 0] } } },
       { op: "Gather", name: "/model/embed_tokens/Gather", inputs: ["t", "ids"] },
       { op: "MatMul", name: "/lm_head/MatMul", inputs: ["x", "lm_head.MatMul.weight"] },
     ];
-    const { names, read } = await found(nodes, [floats("lm_head.MatMul.weight", "F32", [3, 4], matrix, true)]);
+    const { names, read } = await found(nodes, [floats("lm_head.MatMul.weight", "f32", [3, 4], matrix, true)]);
     expect(names).toEqual(["lm_head.weight"]);
     expect([...(await valuesOf(read("lm_head.weight")))]).toEqual([...matrix]);
   });
 
   test("in the branches of an If, and in a constant", async () => {
-    const inner = (name: string) =>
-      message(6, writeNode(1, { op: "Gemm", name: "/model/layers.0/attn/q_proj/Gemm", inputs: ["x", name] }));
-    const tensor = floats("w", "F32", [3, 4], matrix, true);
-    const value = message(5, message(1, "value"), writeTensor(5, tensor));
+    const gemm = drawn({ op: "Gemm", name: "/model/layers.0/attn/q_proj/Gemm", inputs: ["x", "w"] });
+    const tensor = floats("w", "f32", [3, 4], matrix, true);
+    const branches = { then_branch: { nodes: [gemm] }, else_branch: { nodes: [gemm] } };
     const nodes = [
-      { op: "Constant", inputs: [], outputs: ["w"], more: [value] },
-      {
-        op: "If",
-        inputs: ["c"],
-        more: [message(5, message(1, "then_branch"), inner("w")), message(5, message(1, "else_branch"), inner("w"))],
-      },
+      { op: "Constant", inputs: [], outputs: ["w"], attributes: { value: { tensor } } },
+      { op: "If", inputs: ["c"], attributes: branches },
     ];
     const { names, read } = await found(nodes, []);
     expect(names).toEqual([`${Q}.weight`]);
@@ -248,14 +237,14 @@ describe("weights through the graph", () => {
   });
 
   test("graphs inside of graphs without end are refused", async () => {
-    let node = writeNode(1, { op: "MatMul", inputs: ["x", "w"] });
-    for (let i = 0; i < 20; i++) node = writeNode(1, { op: "If", inputs: [], more: [message(5, message(6, node))] });
-    const files = folder({ "m.onnx": message(7, node) });
+    let node = drawn({ op: "MatMul", inputs: ["x", "w"] });
+    for (let i = 0; i < 20; i++) node = drawn({ op: "If", inputs: [], attributes: { body: { nodes: [node] } } });
+    const files = folder({ "m.onnx": writeModel([node], []).model });
     await expect(readOnnxGraph(files, "m.onnx")).rejects.toThrow(/at most 8 deep/);
   });
 
   test("names that disagree are refused, and two tensors for one weight", async () => {
-    const tensors = [floats(`${Q}.weight`, "F32", [3, 4], matrix), floats("other", "F32", [3, 4], matrix)];
+    const tensors = [floats(`${Q}.weight`, "f32", [3, 4], matrix), floats("other", "f32", [3, 4], matrix)];
     const node = { op: "MatMul", name: "/model/layers.1/attn/q_proj/MatMul", inputs: ["x", `${Q}.weight`] };
     await expect(found([node], tensors)).rejects.toThrow(/layers\.0\.self_attn\.q_proj or .*layers\.1.*disagree/);
     const twice = ["other", `${Q}.weight`].map((w) => ({
@@ -267,8 +256,8 @@ describe("weights through the graph", () => {
   });
 
   test("weights in the graph are passed over", async () => {
-    const big = floats("w", "F32", [1024, 1024], new Float32Array(1 << 20));
-    const { model } = writeModel([{ op: "MatMul", inputs: ["x", "w"] }], [big, floats("z", "F32", [1], [1])]);
+    const big = floats("w", "f32", [1024, 1024], new Float32Array(1 << 20));
+    const { model } = writeModel([drawn({ op: "MatMul", inputs: ["x", "w"] })], [big, floats("z", "f32", [1], [1])]);
     const files = folder({ "m.onnx": model });
     let read = 0;
     const counted = Object.assign(Object.create(files), {
@@ -287,21 +276,21 @@ describe("blocks", () => {
   const values = (out: number, cols: number) =>
     Float32Array.from({ length: out * cols }, (_, i) => Math.sin(i * 1.7) / 4);
   const name = "model.language_model.layers.0.mlp.down_proj.weight";
-  const node = (q: ReturnType<typeof blocks>, more: Record<string, number> = {}): WrittenNode => ({
+  const node = (q: ReturnType<typeof blocks>, more: Record<string, number> = {}): Sketch => ({
     op: "MatMulNBits",
     name: "/model/layers.0/mlp/down_proj/MatMul_Q4",
     inputs: ["x", ...q.tensors.map((t) => t.name)],
-    attributes: { ...q.attributes, ...more },
+    attributes: { ...q.attributes, ...integers(more) },
   });
 
   test.each([
     ["q4z32", 32, { bits: 4 }],
     ["q4z64", 64, { bits: 4, symmetric: true }],
     ["q4z64", 192, { bits: 4 }],
-    ["q4p32", 32, { bits: 4, scales: "F32" }],
+    ["q4p32", 32, { bits: 4, scales: "f32" }],
     ["F32", 16, { bits: 4 }],
     ["q8s32", 64, { bits: 8, symmetric: true }],
-    ["q8s16", 16, { bits: 8, symmetric: true, scales: "F32" }],
+    ["q8s16", 16, { bits: 8, symmetric: true, scales: "f32" }],
     ["q8p32", 32, { bits: 8 }],
     ["q8p16", 16, { bits: 8 }],
   ] as const)("are kept as %s: blocks of %i, %o", async (scheme, block, options) => {
@@ -318,28 +307,28 @@ describe("blocks", () => {
   });
 
   /** Rows of codes that are padded to the block. */
-  function widened(tensor: WrittenTensor, out: number, rowBytes: number): WrittenTensor {
+  function widened(tensor: OnnxTensor, out: number, rowBytes: number): OnnxTensor {
     const bytes = new Uint8Array(out * rowBytes).fill(0x77);
-    const own = tensor.bytes.length / out;
-    for (let r = 0; r < out; r++) bytes.set(tensor.bytes.subarray(r * own, (r + 1) * own), r * rowBytes);
-    return { ...tensor, shape: [out, 1, rowBytes], bytes };
+    const own = tensor.data.length / out;
+    for (let r = 0; r < out; r++) bytes.set(tensor.data.subarray(r * own, (r + 1) * own), r * rowBytes);
+    return { ...tensor, shape: [out, 1, rowBytes], data: bytes };
   }
 
   test("with zero points that are floats", async () => {
-    const q = blocks("w", [4, 64], values(4, 64), 32, { symmetric: true, scales: "F32" });
-    const zeros = floats("zp", "F32", [4, 2], [7.5, 8, 8.25, 8, 8, 8, 8, 6]);
+    const q = blocks("w", [4, 64], values(4, 64), 32, { symmetric: true, scales: "f32" });
+    const zeros = floats("zp", "f32", [4, 2], [7.5, 8, 8.25, 8, 8, 8, 8, 6]);
     const { read } = await found([node({ ...q, tensors: [...q.tensors, zeros] })], [...q.tensors, zeros]);
     const rows = read(name);
     expect(rows.info.dtype).toBe("q4p32");
-    const scales = new Float32Array(q.tensors[1]!.bytes.slice().buffer);
-    const zero = new Float32Array(zeros.bytes.slice().buffer);
+    const scales = new Float32Array(q.tensors[1]!.data.slice().buffer);
+    const zero = new Float32Array(zeros.data.slice().buffer);
     const wanted = q.values.map((value, i) => value + (8 - zero[i >> 5]!) * scales[i >> 5]!);
     near(await valuesOf(rows), wanted, "float zeros");
   });
 
   const q = blocks("w", [4, 64], values(4, 64), 32);
-  const [codes, scales, zeros] = q.tensors as [WrittenTensor, WrittenTensor, WrittenTensor];
-  test.each<[string, WrittenNode, WrittenTensor[], RegExp]>([
+  const [codes, scales, zeros] = q.tensors as [OnnxTensor, OnnxTensor, OnnxTensor];
+  test.each<[string, Sketch, OnnxTensor[], RegExp]>([
     [
       "g_idx",
       { ...node(q), inputs: ["x", ...q.tensors.map((t) => t.name), "g"] },
@@ -353,17 +342,17 @@ describe("blocks", () => {
     [
       "zeros too short",
       node(q),
-      [codes, scales, { ...zeros, shape: [4], bytes: zeros.bytes.slice(0, 3) }],
+      [codes, scales, { ...zeros, shape: [4], data: zeros.data.slice(0, 3) }],
       /expected 4 bytes of data, found 3 bytes/,
     ],
-    ["scales in whole numbers", node(q), [codes, { ...scales, dtype: "U8", shape: [4, 4] }, zeros], /codes and scales/],
+    ["scales in whole numbers", node(q), [codes, { ...scales, type: "u8", shape: [4, 4] }, zeros], /codes and scales/],
     [
       "another axis",
       {
         op: "GatherBlockQuantized",
         name: "/model/layers.0/mlp/down_proj/G",
         inputs: [codes.name, "i", scales.name],
-        attributes: { bits: 4, block_size: 32, quantize_axis: 0 },
+        attributes: integers({ bits: 4, block_size: 32, quantize_axis: 0 }),
       },
       [codes, scales],
       /another axis/,
@@ -374,24 +363,24 @@ describe("blocks", () => {
   });
 
   test("data elsewhere stays in the folder, and a list of numbers is refused", async () => {
-    const place = (location: string) =>
-      message(
-        5,
-        number(1, 4),
-        number(2, 1),
-        message(8, "w"),
-        message(13, message(1, "location"), message(2, location)),
-      );
-    const gemm = writeNode(1, { op: "Gemm", name: "/lm_head/Gemm", inputs: ["x", "w"] });
-    const fault = async (tensor: Uint8Array<ArrayBuffer>) => {
-      const { tensors } = await readOnnxGraph(folder({ "a/m.onnx": message(7, gemm, tensor) }), "a/m.onnx");
-      return tensors.get("w");
+    const gemm = drawn({ op: "Gemm", name: "/lm_head/Gemm", inputs: ["x", "w"] });
+    const place = (file: string): Initializer => {
+      return { name: "w", type: "f32", shape: [2, 2], data: { file, offset: 0, bytes: 16 } };
     };
+    const read = async (model: Uint8Array) => {
+      const files = folder({ "a/m.onnx": model as Uint8Array<ArrayBuffer> });
+      return (await readOnnxGraph(files, "a/m.onnx")).tensors.get("w");
+    };
+    const fault = (tensor: Initializer) =>
+      read(writeOnnx({ nodes: [gemm], initializers: [tensor], inputs: [], outputs: [] }));
     expect(await fault(place("./m.data"))).toMatchObject({ file: "a/m.data", bytes: 16 });
     for (const bad of ["../m.data", "/etc/m", "c:m", ""])
       expect((await fault(place(bad)))?.fault).toMatch(/in a file beside it/);
-    const typed = message(5, number(1, 1), number(2, 10), number(5, 15360), message(8, "w"));
-    expect((await fault(typed))?.fault).toMatch(/a list of numbers; save the model again/);
+    // 1.0 as int32_data, and f16 by its type.
+    const typed = new Message().int(1, 1).int(2, 10).int(5, 15360).add(8, "w");
+    expect((await read(new Message().add(7, new Message().add(5, typed)).bytes))?.fault).toMatch(
+      /a list of numbers; save the model again/,
+    );
   });
 });
 

@@ -1,100 +1,28 @@
-// Writers of ONNX files: protobuf by hand, after onnx.proto, and MatMulNBits after checkpoint-formats.md §6. What a weight is worth is computed
-// by write_formats.ts, not by the readers under test.
+// Exports of a checkpoint as ONNX tools write them, after checkpoint-formats.md §6. What a weight is worth is computed by write_formats.ts, not by
+// the readers under test.
 import { f32ToBf16, f32ToF16 } from "../src/formats/dtype.ts";
+import { type Initializer, type Node, writeOnnx } from "./onnx_writer.ts";
 import { type Int4, int4Values, toInt4 } from "./write_formats.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
+/** A tensor with its values. */
+export type OnnxTensor = Initializer & { data: Uint8Array };
 
-function joined(parts: readonly Uint8Array[]): Bytes {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  parts.reduce((at, part) => {
-    whole.set(part, at);
-    return at + part.length;
-  }, 0);
-  return whole;
-}
-
-function varint(value: number): Bytes {
-  const bytes: number[] = [];
-  for (let rest = BigInt.asUintN(64, BigInt(value)); ; rest >>= 7n) {
-    bytes.push(Number(rest & 0x7fn) | (rest > 0x7fn ? 0x80 : 0));
-    if (rest <= 0x7fn) return Uint8Array.from(bytes);
-  }
-}
-
-export const number = (field: number, value: number) => joined([varint(field * 8), varint(value)]);
-export const message = (field: number, ...parts: readonly (Uint8Array | string)[]) => {
-  const payload = joined(parts.map((part) => (typeof part === "string" ? new TextEncoder().encode(part) : part)));
-  return joined([varint(field * 8 + 2), varint(payload.length), payload]);
-};
-
-const TYPES = { F32: 1, U8: 2, F16: 10, BF16: 16, U4: 21, I4: 22 } as const;
-
-export interface WrittenTensor {
-  name: string;
-  dtype: keyof typeof TYPES;
-  shape: readonly number[];
-  bytes: Uint8Array;
-}
-
-export interface WrittenNode {
-  op: string;
-  name?: string;
-  inputs: readonly string[];
-  outputs?: readonly string[];
-  attributes?: Readonly<Record<string, number | readonly number[]>>;
-  /** Path of the module, as PyTorch's newer exporter notes it. */
-  scope?: string;
-  /** Fields of its own, such as an attribute with a subgraph. */
-  more?: readonly Uint8Array[];
-}
-
-export function writeTensor(
-  field: number,
-  { name, dtype, shape, bytes }: WrittenTensor,
-  place?: { location: string; offset: number },
-): Bytes {
-  const entry = (key: string, value: string | number) => message(13, message(1, key), message(2, String(value)));
-  const data = place
-    ? [entry("location", place.location), entry("offset", place.offset), entry("length", bytes.length), number(14, 1)]
-    : [message(9, bytes)];
-  return message(field, ...shape.map((n) => number(1, n)), number(2, TYPES[dtype]), message(8, name), ...data);
-}
-
-export function writeNode(field: number, node: WrittenNode): Bytes {
-  const { op, name = "", inputs, outputs = [`${name}/output_0`], attributes = {}, scope, more = [] } = node;
-  return message(
-    field,
-    ...inputs.map((input) => message(1, input)),
-    ...outputs.map((output) => message(2, output)),
-    message(3, name),
-    message(4, op),
-    ...Object.entries(attributes).map(([key, value]) =>
-      typeof value === "number"
-        ? message(5, message(1, key), number(3, value))
-        : message(5, message(1, key), ...value.map((n) => number(8, n))),
-    ),
-    ...(scope === undefined
-      ? []
-      : [message(9, message(1, "pkg.torch.onnx.name_scopes"), message(2, `['', '${scope}', 'linear']`))]),
-    ...more,
-  );
-}
-
-/** A model file, with its tensors in a file of their own where `location` names one. */
+/** A model file, with its tensors in a file of their own where `file` names one. */
 export function writeModel(
-  nodes: readonly WrittenNode[],
-  tensors: readonly WrittenTensor[],
-  location?: string,
+  nodes: Node[],
+  tensors: readonly OnnxTensor[],
+  file?: string,
 ): { model: Bytes; data: Bytes } {
-  let offset = 0;
-  const written = tensors.map((tensor) => {
-    const place = location ? { location, offset } : undefined;
-    offset += tensor.bytes.length;
-    return writeTensor(5, tensor, place);
+  const data = new Uint8Array(tensors.reduce((sum, tensor) => sum + tensor.data.length, 0));
+  let end = 0;
+  const initializers = tensors.map((tensor): Initializer => {
+    const offset = end;
+    data.set(tensor.data, offset);
+    end += tensor.data.length;
+    return file ? { ...tensor, data: { file, offset, bytes: tensor.data.length } } : tensor;
   });
-  const graph = message(7, ...nodes.map((node) => writeNode(1, node)), ...written);
-  return { model: joined([number(1, 10), graph]), data: joined(tensors.map(({ bytes }) => bytes)) };
+  return { model: writeOnnx({ nodes, initializers, inputs: [], outputs: [] }) as Bytes, data };
 }
 
 const bytesOf = (data: { buffer: ArrayBufferLike; byteOffset: number; byteLength: number }) =>
@@ -103,26 +31,31 @@ const bytesOf = (data: { buffer: ArrayBufferLike; byteOffset: number; byteLength
 /** Numbers as a tensor; [out, in] is turned round where `turn` says so. */
 export function floats(
   name: string,
-  dtype: "F32" | "F16" | "BF16",
+  type: "f32" | "f16" | "bf16",
   shape: readonly number[],
   data: ArrayLike<number>,
   turn = false,
-): WrittenTensor {
+): OnnxTensor {
   const [out, cols] = shape as [number, number];
   const values = turn
     ? Float32Array.from(data, (_, i) => data[(i % out) * cols + Math.floor(i / out)]!)
     : Float32Array.from(data);
   const bytes =
-    dtype === "F32" ? bytesOf(values) : bytesOf(Uint16Array.from(values, dtype === "F16" ? f32ToF16 : f32ToBf16));
-  return { name, dtype, shape: turn ? [cols, out] : shape, bytes };
+    type === "f32" ? bytesOf(values) : bytesOf(Uint16Array.from(values, type === "f16" ? f32ToF16 : f32ToBf16));
+  return { name, type, shape: turn ? [cols, out] : [...shape], data: bytes };
 }
 
 interface BlockOptions {
   bits?: 4 | 8;
   symmetric?: boolean;
-  scales?: "F16" | "F32";
+  scales?: "f16" | "f32";
   /** As GatherBlockQuantized has them: rows without padding. */
   isEmbedding?: boolean;
+}
+
+/** Attributes that are integers. */
+export function integers(values: Readonly<Record<string, number>>): NonNullable<Node["attributes"]> {
+  return Object.fromEntries(Object.entries(values).map(([name, int]) => [name, { int }]));
 }
 
 /** The tensors of a quantized matrix, the attributes of its node, and what it is worth. `cols` is a multiple of `block`. */
@@ -133,7 +66,7 @@ export function blocks(
   block: number,
   options: BlockOptions = {},
 ) {
-  const { bits = 4, symmetric = false, scales = "F16", isEmbedding = false } = options;
+  const { bits = 4, symmetric = false, scales = "f16", isEmbedding = false } = options;
   const q: Int4 = toInt4({ module: name, out, cols, values }, block, symmetric, bits);
   const kb = cols / block;
   const pack = (source: Uint8Array, perRow: number) => {
@@ -149,18 +82,18 @@ export function blocks(
   const perByte = 8 / bits;
   const shape = isEmbedding ? [out, cols / perByte] : [out, kb, block / perByte];
   const zeroBytes = pack(q.zeros, kb);
-  const tensors: WrittenTensor[] = [
-    { name: `${name}_Q${bits}`, dtype: "U8", shape, bytes: pack(q.codes, cols) },
+  const tensors: OnnxTensor[] = [
+    { name: `${name}_Q${bits}`, type: "u8", shape, data: pack(q.codes, cols) },
     floats(`${name}_scales`, scales, [out, kb], q.scales),
     ...(symmetric
       ? []
-      : [
-          { name: `${name}_zero_points`, dtype: "U8" as const, shape: [out, zeroBytes.length / out], bytes: zeroBytes },
-        ]),
+      : [{ name: `${name}_zero_points`, type: "u8" as const, shape: [out, zeroBytes.length / out], data: zeroBytes }]),
   ];
-  const attributes: Record<string, number> = isEmbedding
-    ? { bits, block_size: block, gather_axis: 0, quantize_axis: 1 }
-    : { K: cols, N: out, bits, block_size: block, accuracy_level: 4 };
+  const attributes = integers(
+    isEmbedding
+      ? { bits, block_size: block, gather_axis: 0, quantize_axis: 1 }
+      : { K: cols, N: out, bits, block_size: block, accuracy_level: 4 },
+  );
   return { tensors, attributes, values: int4Values(q) };
 }
 
@@ -209,16 +142,17 @@ export function onnxExport({ tensors, config }: ExportSource, block = 32) {
     else if (name.includes("embed_tokens")) {
       const q = blocks("language_model.embed_tokens.weight", matrix, data, block, {
         symmetric: true,
-        scales: "F32",
+        scales: "f32",
         isEmbedding: true,
       });
-      const [codes, scales] = q.tensors as [WrittenTensor, WrittenTensor];
+      const [codes, scales] = q.tensors as [OnnxTensor, OnnxTensor];
       parts.embedding.add(
         {
           op: "GatherBlockQuantized",
           name: "/embed_tokens/Gather_Q4",
           inputs: [codes.name, "ids", scales.name],
           attributes: q.attributes,
+          outputs: ["inputs_embeds"],
         },
         q.tensors,
       );
@@ -228,7 +162,7 @@ export function onnxExport({ tensors, config }: ExportSource, block = 32) {
       /attn\.proj\.weight$|blocks\.\d+\.mlp.*weight$/.test(name) &&
       matrix[1] % block === 0
     ) {
-      const options = name.includes("fc1") ? ({ bits: 8, scales: "F32" } as const) : {};
+      const options = name.includes("fc1") ? ({ bits: 8, scales: "f32" } as const) : {};
       values.set(name, parts.vision.quantized(short, matrix, data, options));
     } else if (name.startsWith("model.visual.")) parts.vision.plain(short, shape, data, index++);
     else parts.text.plain(short, shape, data, 0);
@@ -243,9 +177,9 @@ export function onnxExport({ tensors, config }: ExportSource, block = 32) {
   return { files, values };
 
   function builder() {
-    const nodes: WrittenNode[] = [];
-    const own: WrittenTensor[] = [];
-    const add = (node: WrittenNode, more: readonly WrittenTensor[]) => {
+    const nodes: Node[] = [];
+    const own: OnnxTensor[] = [];
+    const add = (node: Node, more: readonly OnnxTensor[]) => {
       nodes.push(node);
       own.push(...more);
     };
@@ -263,7 +197,13 @@ export function onnxExport({ tensors, config }: ExportSource, block = 32) {
         const q = blocks(`${module}.MatMul.weight`, shape, data, block, options);
         const path = `/${module.replaceAll(/\.(?!\d)/g, "/")}/MatMul_Q4`;
         add(
-          { op: "MatMulNBits", name: path, inputs: ["x", ...q.tensors.map((t) => t.name)], attributes: q.attributes },
+          {
+            op: "MatMulNBits",
+            name: path,
+            inputs: ["x", ...q.tensors.map((t) => t.name)],
+            outputs: [`${path}/output_0`],
+            attributes: q.attributes,
+          },
           q.tensors,
         );
         return q.values;
@@ -273,7 +213,7 @@ export function onnxExport({ tensors, config }: ExportSource, block = 32) {
         const path = `/${name.replace(/\.(weight|bias)$/, "").replaceAll(/\.(?!\d)/g, "/")}`;
         const isTurned = turn % 2 === 1 && shape.length === 2 && !name.includes("pos_embed");
         const own = isTurned ? `onnx::MatMul_${turn}` : name;
-        const tensor = floats(own, shape.length === 1 ? "F32" : "BF16", shape, data, isTurned);
+        const tensor = floats(own, shape.length === 1 ? "f32" : "bf16", shape, data, isTurned);
         const op =
           shape.length === 1
             ? "Add"
@@ -285,7 +225,8 @@ export function onnxExport({ tensors, config }: ExportSource, block = 32) {
                   ? "MatMul"
                   : "Gemm";
         const inputs = op === "Gather" ? [own, "ids"] : ["x", own];
-        add({ op, name: `${path}/${op}`, inputs, ...(op === "Gemm" ? { attributes: { transB: 1 } } : {}) }, [tensor]);
+        const attributes = integers(op === "Gemm" ? { transB: 1 } : {});
+        add({ op, name: `${path}/${op}`, inputs, outputs: [`${path}/${op}/output_0`], attributes }, [tensor]);
       },
     };
   }
