@@ -157,7 +157,11 @@ const OTHERS: readonly [path: RegExp, format: string][] = [
 
 function otherFormat(listing: readonly { path: string }[]): string | undefined {
   if (listing.some(({ path }) => path.endsWith(".safetensors"))) return undefined;
-  return OTHERS.find(([sign]) => listing.some(({ path }) => sign.test(path)))?.[1];
+  for (const [sign, format] of OTHERS) {
+    const found = listing.find(({ path }) => sign.test(path));
+    if (found) return `${format} (${found.path})`;
+  }
+  return undefined;
 }
 
 async function readIndex(files: FileSet, signal?: AbortSignal): Promise<WeightFiles> {

@@ -422,7 +422,7 @@ test("a folder of another format is refused by that format's name", async () => 
   for (const [path, format] of [
     ["onnx/model_q4.onnx_data", /found weights of an ONNX export/],
     ["pytorch_model.bin", /found PyTorch files/],
-    ["model.mnn", /build for one kind of device/],
+    ["model.mnn", /build for one kind of device \(model\.mnn\)/],
   ] as const) {
     const files = ["config.json", path].map((name) => ({ path: name, file: new Blob(["{}"]) }));
     await expect(openCheckpoint(new BlobFileSet("test", files))).rejects.toThrow(format);
