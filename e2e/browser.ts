@@ -144,10 +144,10 @@ export async function waitForApp(page: Page, errors: string[] = []): Promise<voi
   }
 }
 
-/** True when the engine uses matrix units, which round to f16: other tolerances hold then. Ask after a model is loaded. */
-export async function usesMatrixUnits(page: Page): Promise<boolean> {
+/** True when the engine makes products in f16, on matrix units or not: other tolerances hold then. Ask after a model is loaded. */
+export async function usesHalfPrecision(page: Page): Promise<boolean> {
   const found = await capabilities(page);
-  return found.ok && found.matrixUnits;
+  return found.ok && found.halfPrecision;
 }
 
 /** What the page's worker says about the GPU. */

@@ -4,7 +4,7 @@ import { largestDifference, type Reference, relativeL2, same } from "./reference
 /** Pixel values in normalised units, absolute; the rest relative L2. Issue "Chat", section "How it is proved". */
 const F32 = { pixelValues: 1e-3, vision: 1e-4, hidden: 1e-4, logits: 1e-4 };
 /** Where products are rounded to f16. Issue "Speed", the same section. */
-const MATRIX_UNITS = { pixelValues: 1e-3, vision: 5e-3, hidden: 5e-3, logits: 5e-3 };
+const HALF_PRECISION = { pixelValues: 1e-3, vision: 5e-3, hidden: 5e-3, logits: 5e-3 };
 
 /**
  * With keys and values in 8 bits: each of them is 0.4 to 0.5 % off, and no code of so many bits could halve that. Random weights, whose
@@ -16,7 +16,7 @@ const F16_CACHE = { hidden: 5e-3, logits: 5e-3 };
 
 /** What about a run makes its numbers coarser than f32's. */
 export interface Coarse {
-  matrixUnits?: boolean;
+  halfPrecision?: boolean;
   cache?: DebugCache;
 }
 
@@ -48,10 +48,10 @@ export function compareCase(
   name: string,
   got: DebugForward,
   greedy: number[],
-  { matrixUnits, cache }: Coarse = {},
+  { halfPrecision, cache }: Coarse = {},
 ): CaseReport {
   const cached = cache === "i8" ? EIGHT_BIT_CACHE : cache === "f16" ? F16_CACHE : {};
-  const most = { ...(matrixUnits ? MATRIX_UNITS : F32), ...cached };
+  const most = { ...(halfPrecision ? HALF_PRECISION : F32), ...cached };
   const wanted = reference.cases[name]!;
   const tokens = wanted.input_ids.length;
   /** Relative error against an array of which the reference may have kept the last rows only. */

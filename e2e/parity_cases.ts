@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import type { DebugApi, DebugCache, DebugForward, DebugRequest } from "../src/api/debug_protocol.ts";
 import type { Message } from "../src/api/index.ts";
-import { type App, type AppOptions, openApp, usesMatrixUnits } from "./browser.ts";
+import { type App, type AppOptions, openApp, usesHalfPrecision } from "./browser.ts";
 import { type CaseReport, compareCase } from "./compare_case.ts";
 import { openReference, type ReferenceCase } from "./reference.ts";
 
@@ -62,7 +62,7 @@ export async function runParity(
       async ({ base, kv }) => await (tabtune.engine as unknown as DebugApi).debugLoad({ base, kv }),
       { base: `${base}checkpoint/`, kv: cache },
     );
-    const coarse = { matrixUnits: await usesMatrixUnits(app.page), cache };
+    const coarse = { halfPrecision: await usesHalfPrecision(app.page), cache };
     const reports: CaseReport[] = [];
     for (const name of names) {
       const { forward, greedy } = await runCase(app, debugRequest(reference.cases[name]!, base));

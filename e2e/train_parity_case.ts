@@ -1,13 +1,13 @@
 import { resolve } from "node:path";
 import type { DebugApi, DebugTrainRequest, DebugTrainResult } from "../src/api/debug_protocol.ts";
-import { type App, openApp, usesMatrixUnits } from "./browser.ts";
+import { type App, openApp, usesHalfPrecision } from "./browser.ts";
 import type { DeviceArgs } from "./parity_cases.ts";
 import { openReference, type Reference, relativeL2, same } from "./reference.ts";
 
 /** Relative; the adapter, gradients and logits in L2. Issue "Train", section "How it is proved". */
 const F32 = { firstLoss: 1e-5, gradients: 1e-4, losses: 1e-3, norms: 1e-3, adapter: 2e-3, logits: 2e-3 };
 /** Where products are rounded to f16. Issue "Speed", the same section; it names no bound for the adapter. */
-const MATRIX_UNITS = { firstLoss: 1e-2, gradients: 1e-2, losses: 1e-2, norms: 1e-2, adapter: 2e-2, logits: 5e-3 };
+const HALF_PRECISION = { firstLoss: 1e-2, gradients: 1e-2, losses: 1e-2, norms: 1e-2, adapter: 2e-2, logits: 5e-3 };
 
 export interface TrainReport {
   pass: boolean;
@@ -93,7 +93,7 @@ export async function compareTraining(
 ): Promise<TrainReport> {
   const { train } = reference;
   const request = trainRequest(reference, base);
-  const tolerance = (await usesMatrixUnits(app.page)) ? MATRIX_UNITS : F32;
+  const tolerance = (await usesHalfPrecision(app.page)) ? HALF_PRECISION : F32;
   const found = await debugTrain(app, { ...request, steps: request.steps.slice(0, steps) });
   const worst = (arrays: Record<string, Float32Array>, prefix: string) => {
     const names = reference.names(prefix);

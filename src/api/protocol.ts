@@ -13,8 +13,8 @@ export type Capabilities =
       /** True for a software adapter such as SwiftShader: works, slowly. */
       software: boolean;
       features: string[];
-      /** Products and attention run on matrix units, in f16 with f32 sums; false once the self-test has switched them off. */
-      matrixUnits: boolean;
+      /** Products with many rows are made in f16, on matrix units or not; false once the self-test has switched both off. */
+      halfPrecision: boolean;
       maxBufferSize: number;
       maxBindingSize: number;
     }

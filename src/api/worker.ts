@@ -130,7 +130,7 @@ class Worker {
         description: info.description || info.device,
         software: gpu.isSoftware,
         features: [...gpu.device.features].sort(),
-        matrixUnits: gpu.variants.matrix !== undefined,
+        halfPrecision: gpu.variants.half || gpu.variants.matrix !== undefined,
         maxBufferSize: gpu.limits.maxBufferSize,
         maxBindingSize: gpu.limits.maxStorageBufferBindingSize,
       };

@@ -41,7 +41,8 @@ export interface MatrixUnits {
 
 const MATRIX_FEATURE = "chromium-experimental-subgroup-matrix";
 const MATRIX_NEEDS = ["shader-f16", "subgroups"];
-/** Bytes of workgroup memory that the shaders for matrix units take at most. */
+/** Bytes of workgroup memory that shaders in f16, and those for matrix units, take at most. */
+const HALF_STORAGE = 24 * 1024;
 const MATRIX_STORAGE = 48 * 1024;
 const WANTED_FEATURES = ["subgroups", "timestamp-query", "shader-f16", MATRIX_FEATURE] as const;
 const RAISED_LIMITS = [
@@ -86,7 +87,7 @@ export class Gpu {
   readonly ledger = new Ledger();
   readonly governor = new Governor();
   /** Faster variants that the device offers; the short self-test switches off the ones that compute wrongly here. */
-  readonly variants: { subgroups: boolean; matrix: MatrixUnits | undefined };
+  readonly variants: { subgroups: boolean; half: boolean; matrix: MatrixUnits | undefined };
   /** What was measured to be best on this device, by the name of the question; kernels have a default for each. */
   readonly choices = new Map<string, number>();
   /** Set once the device is gone. */
@@ -99,7 +100,11 @@ export class Gpu {
   private constructor(device: GPUDevice, info: GPUAdapterInfo) {
     this.device = device;
     this.info = info;
-    this.variants = { subgroups: device.features.has("subgroups"), matrix: matrixUnits(device, info) };
+    this.variants = {
+      subgroups: device.features.has("subgroups"),
+      half: device.features.has("shader-f16") && device.limits.maxComputeWorkgroupStorageSize >= HALF_STORAGE,
+      matrix: matrixUnits(device, info),
+    };
     device.addEventListener("uncapturederror", (event) => {
       this.firstError ??= event.error.message;
       console.error("GPU:", event.error.message);

@@ -209,8 +209,8 @@ export class Program {
     const flight = new Flight(this.gpu.governor);
     let at = 0;
     for (const share of pieces) {
-      // What takes no time is not worth a submit of its own.
-      if (this.#workFrom(at) < this.gpu.governor.budget / 4) continue;
+      // What takes no time is not worth a submit of its own, but for the first, for which the device waits.
+      if (at > 0 && this.#workFrom(at) < this.gpu.governor.budget / 4) continue;
       this.seal();
       at = await this.#submit(at, flight, signal, () => share !== undefined && onProgress?.(share));
     }

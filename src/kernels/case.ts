@@ -22,10 +22,11 @@ export interface KernelCase {
   shape: string;
   /** Largest relative L2 error ‖a−b‖/‖b‖ of any output. */
   tolerance: number;
-  /** The same on a device whose matrix units take the case. */
+  /** The same where matrix units take the case, or products in f16. */
   onMatrixUnits?: number;
-  /** Left out where there are none. */
-  needsMatrixUnits?: boolean;
+  inHalf?: number;
+  /** Left out where the device has none. */
+  needs?: "matrix" | "half";
   /** Least bytes moved and arithmetic of one run, for the share of the ceiling. */
   bytes: number;
   flops: number;

@@ -31,8 +31,9 @@ describe.skipIf(!gpuEntry)("every shader variant compiles (skipped where the pac
       expect(gpu.variants.subgroups).toBe(subgroups);
       // The null adapter names no sizes; its workgroups are of 256 threads.
       gpu.variants.matrix = subgroups ? { subgroup: 32 } : undefined;
+      gpu.variants.half = subgroups;
       for (const c of allCases) {
-        if (c.needsMatrixUnits && !gpu.variants.matrix) continue;
+        if (c.needs && !gpu.variants[c.needs]) continue;
         const bench = new Bench(gpu);
         const program = new Program(gpu, c.kernel);
         gpu.device.pushErrorScope("validation");

@@ -46,9 +46,11 @@ function relativeError(actual: ArrayLike<number>, expected: Float64Array): numbe
   return Math.sqrt(difference / (norm || 1));
 }
 
-/** Matrix units round operands to f16, in a case that may run on them. */
-function toleranceOf(gpu: Gpu, { tolerance, onMatrixUnits }: KernelCase): number {
-  return gpu.variants.matrix && onMatrixUnits ? onMatrixUnits : tolerance;
+/** Matrix units round operands to f16, and products in f16 their sums too, in a case that may run on them. */
+function toleranceOf(gpu: Gpu, c: KernelCase): number {
+  const { matrix, half } = gpu.variants;
+  if (c.needs === "half") return c.inHalf!;
+  return (matrix && c.onMatrixUnits) || (half && !matrix && c.inHalf) || c.tolerance;
 }
 
 interface BegunCase {
@@ -116,7 +118,7 @@ export async function runCases(
   const words = (options.filter ?? "").toLowerCase().split(/\s+/).filter(Boolean);
   const cases = allCases.filter((c) => {
     const name = `${c.kernel} ${c.shape}`.toLowerCase();
-    return words.every((word) => name.includes(word)) && (!c.needsMatrixUnits || gpu.variants.matrix);
+    return words.every((word) => name.includes(word)) && (!c.needs || gpu.variants[c.needs]);
   });
   const ceilings = options.timing ? await measureCeilings(gpu) : undefined;
   let passed = 0;
@@ -189,6 +191,11 @@ async function checkVariants(gpu: Gpu): Promise<{ notes: string[]; failures: Cas
     gpu.variants.matrix = undefined;
     left = await check();
     if (left.length === 0) return { notes: [note(names, "matrix units")], failures: [] };
+  }
+  if (left.length > 0 && gpu.variants.half) {
+    gpu.variants.half = false;
+    left = await check();
+    if (left.length === 0) return { notes: [note(names, "16-bit floats")], failures: [] };
   }
   if (left.length === 0 || !gpu.variants.subgroups) return { notes: [], failures: left };
   gpu.variants.subgroups = false;

@@ -184,10 +184,12 @@ const shapes: Shape[] = [
   ...TILE_SHAPES.map((_, choice): Shape => ({ scheme: "bf16", m: 70, n: 131, k: 68, bias: true, choice })),
 ];
 
-/** Of a case of a many-row product: each factor is rounded to 11 bits on matrix units. */
-export function matrixCase(choice: number | undefined): Pick<KernelCase, "onMatrixUnits" | "needsMatrixUnits"> {
-  const needsMatrixUnits = TILE_SHAPES[choice ?? 0]?.subgroups !== undefined;
-  return { needsMatrixUnits, ...(needsMatrixUnits || choice === undefined ? { onMatrixUnits: 1e-3 } : {}) };
+/** Of a case of a many-row product: each factor is rounded to 11 bits on matrix units, in f16 each sum of a step as well. */
+export function tileCase(choice: number | undefined): Pick<KernelCase, "onMatrixUnits" | "inHalf" | "needs"> {
+  if (choice === undefined) return { onMatrixUnits: 1e-3, inHalf: 3e-3 };
+  const { subgroups, half } = TILE_SHAPES[choice]!;
+  if (subgroups) return { onMatrixUnits: 1e-3, needs: "matrix" };
+  return half ? { inHalf: 3e-3, needs: "half" } : {};
 }
 
 export const matmulCases: KernelCase[] = shapes.map((s) => ({
@@ -195,7 +197,7 @@ export const matmulCases: KernelCase[] = shapes.map((s) => ({
   shape: `${s.m}×${s.k} · ${s.n}×${s.k}ᵀ${s.blockRows ? ` in blocks of ${s.blockRows}` : ""}${s.choice === undefined ? "" : `, choice ${s.choice}`}`,
   // f32 sums of up to 9,728 products; the guide's bound for this op is 5e-6.
   tolerance: 5e-6,
-  ...(s.m > 4 ? matrixCase(s.choice) : {}),
+  ...(s.m > 4 ? tileCase(s.choice) : {}),
   bytes: (s.scheme === "f32" ? 4 * s.n * s.k : matrixBytes(s.scheme, s.n, s.k)) + 4 * (s.m * s.k + s.m * s.n),
   flops: 2 * s.m * s.n * s.k,
   build: (bench) => build(bench, s),

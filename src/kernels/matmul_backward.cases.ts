@@ -1,5 +1,5 @@
 import { type KernelCase, matrixBytes, PUBLISHED_KINDS } from "./case.ts";
-import { matrixCase } from "./matmul.cases.ts";
+import { tileCase } from "./matmul.cases.ts";
 import { matmulBackward } from "./matmul_backward.ts";
 import { TILE_SHAPES, tileChoice } from "./matmul_tile.ts";
 import type { Matrix } from "./matrix.ts";
@@ -50,7 +50,7 @@ export const matmulBackwardCases: KernelCase[] = shapes.map((s) => ({
   kernel: `matmul_backward ${s.scheme}${s.accumulate ? " +=" : ""}`,
   shape: `${s.m}×${s.n} · ${s.n}×${s.k}${s.blockRows ? ` in blocks of ${s.blockRows}` : ""}${s.choice === undefined ? "" : `, choice ${s.choice}`}`,
   tolerance: 5e-6,
-  ...matrixCase(s.choice),
+  ...tileCase(s.choice),
   bytes: matrixBytes(s.scheme, s.n, s.k) + 4 * (s.m * s.k + s.m * s.n),
   flops: 2 * s.m * s.n * s.k,
   build(bench) {

@@ -1,6 +1,8 @@
 import activation from "../../shaders/lib/activation.wgsl?raw";
 import inputScalar from "../../shaders/lib/input_scalar.wgsl?raw";
 import inputVec4 from "../../shaders/lib/input_vec4.wgsl?raw";
+import tileF16 from "../../shaders/lib/tile_f16.wgsl?raw";
+import tileF32 from "../../shaders/lib/tile_f32.wgsl?raw";
 import tileOperands from "../../shaders/lib/tile_operands.wgsl?raw";
 import tileShader from "../../shaders/matmul_tile.wgsl?raw";
 import matrixShader from "../../shaders/matmul_tile_subgroup_matrix.wgsl?raw";
@@ -35,6 +37,8 @@ interface TileShape {
   bk: number;
   /** Teams of threads that share the steps. */
   split?: number;
+  /** Operands in f16, multiplied and added up in it over one step. */
+  half?: boolean;
   /** On matrix units instead: rows and columns of subgroups that share the tile. */
   subgroups?: readonly [rows: number, columns: number];
 }
@@ -48,11 +52,16 @@ export const TILE_SHAPES: readonly TileShape[] = [
   { bm: 64, bn: 64, bk: 8, split: 4 },
   { bm: 64, bn: 128, bk: 32, subgroups: [1, 4] },
   { bm: 128, bn: 128, bk: 64, subgroups: [2, 4] },
+  { bm: 128, bn: 128, bk: 16, half: true },
+  { bm: 128, bn: 64, bk: 16, half: true },
+  { bm: 64, bn: 64, bk: 16, half: true },
+  { bm: 64, bn: 64, bk: 16, split: 2, half: true },
 ];
 
 /** True where the device has what a shape runs on. */
-export function canTile(gpu: Gpu, { subgroups }: TileShape): boolean {
-  return !subgroups || gpu.variants.matrix !== undefined;
+export function canTile(gpu: Gpu, { subgroups, half }: TileShape): boolean {
+  const { variants } = gpu;
+  return subgroups ? variants.matrix !== undefined : !half || variants.half;
 }
 
 /** The name under which a device keeps its choice for a product of m rows, rounded to a power of two. */
@@ -68,23 +77,30 @@ const MANY_SMALL = 512;
 /** The choice of the device; else matrix units, or the largest tile if there are many; with few small tiles, two teams share each. */
 function tileShape(gpu: Gpu, { weight, m, backward }: TileOptions): TileShape {
   const [large, , small, shared, , onUnits] = TILE_SHAPES as TileShape[];
+  const [largeHalf, , smallHalf, sharedHalf] = TILE_SHAPES.filter(({ half }) => half) as TileShape[];
   const chosen = TILE_SHAPES[gpu.choices.get(tileChoice(weight, m, backward)) ?? -1];
   if (chosen && canTile(gpu, chosen)) return chosen;
   if (canTile(gpu, onUnits!)) return onUnits!;
   const columns = backward ? weight.cols : weight.rows;
   const tiles = ({ bm, bn }: TileShape) => Math.ceil(m / bm) * Math.ceil(columns / bn);
-  if (tiles(large!) >= MANY_LARGE) return large!;
-  return tiles(small!) >= MANY_SMALL ? small! : shared!;
+  const { half } = gpu.variants;
+  if (tiles(large!) >= MANY_LARGE) return half ? largeHalf! : large!;
+  if (tiles(small!) >= MANY_SMALL) return half ? smallHalf! : small!;
+  return half ? sharedHalf! : shared!;
 }
 
-/** A shader for matrix units, which round to f16; the portable one computes in f32 throughout. */
+/** A shader for matrix units, which round to f16; a portable one in f16 where sums over steps are f32; or in f32 throughout. */
 function composeTiles(
   { variants }: Gpu,
-  { subgroups, split = 1, ...o }: TileShape,
+  { subgroups, half, split = 1, ...o }: TileShape,
   flags: Flags,
   ...libraries: string[]
 ) {
-  if (!subgroups) return compose({ ...flags, BM: o.bm, BN: o.bn, BK: o.bk, SPLIT: split }, ...libraries, tileShader);
+  if (!subgroups) {
+    const sizes = { BM: o.bm, BN: o.bn, BK: o.bk, SPLIT: split };
+    if (!half) return compose({ ...flags, ...sizes }, ...libraries, tileF32, tileShader);
+    return `enable f16;\n${compose({ ...flags, ...sizes }, ...libraries, tileF16, tileShader)}`;
+  }
   const units = { BK: o.bk, SUBGROUP: variants.matrix!.subgroup, SG_ROWS: subgroups[0], SG_COLS: subgroups[1] };
   return composeMatrix({ ...flags, ...units }, ...libraries, matrixShader);
 }
@@ -118,7 +134,7 @@ export function matmulTiles(program: Program, o: TileOptions): void {
     const isAligned = !backward || (ldx % 4 === 0 && row0 % 4 === 0 && rows % 4 === 0 && o.x.offset % 16 === 0);
     const input = isAligned ? inputVec4 : inputScalar;
     const code = composeTiles(gpu, shape, flags, raw, input, tileOperands, activate(o.activation));
-    const stem = shape.subgroups ? "matmul_tile_subgroup_matrix" : "matmul_tile";
+    const stem = shape.subgroups ? "matmul_tile_subgroup_matrix" : shape.half ? "matmul_tile f16" : "matmul_tile";
     const kernel = gpu.kernel(`${stem} ${weight.scheme}${backward ? " backward" : ""}`, code, "rrrrw");
     const [n, k] = backward ? [weight.cols, rows] : [rows, weight.cols];
     const [xColumn, yColumn] = backward ? [row0, 0] : [0, row0];

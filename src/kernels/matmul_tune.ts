@@ -17,8 +17,8 @@ export interface TuneQuestion {
 const TURNS = 4;
 /** A measurement goes on until it has taken this long; short, since there are many. */
 const LEAST_MILLISECONDS = 2;
-/** A choice computes wrongly when its result is further than this from the first one's (relative L2); matrix units round to f16. */
-const TOLERANCE = { portable: 1e-4, matrix: 5e-3 };
+/** A choice computes wrongly when its result is further than this from the first one's (relative L2). */
+const TOLERANCE = { f32: 1e-4, f16: 5e-3 };
 
 /** The choice that a question is about, and from how many. */
 function choiceOf({ matrices, m, glu }: TuneQuestion): { name: string; count: number } {
@@ -133,7 +133,8 @@ async function fastest(
       throwIfCancelled(signal);
       gpu.choices.set(name, choice);
       if (!isCandidate(gpu, question, choice)) continue;
-      const tolerance = m > 1 && TILE_SHAPES[choice]!.subgroups ? TOLERANCE.matrix : TOLERANCE.portable;
+      const shape = m > 1 ? TILE_SHAPES[choice] : undefined;
+      const tolerance = shape?.subgroups || shape?.half ? TOLERANCE.f16 : TOLERANCE.f32;
       if (!(distance(await result(), expected) < tolerance)) continue;
       const program = record(matrices.slice(0, TURNS));
       let repeats = 1;
