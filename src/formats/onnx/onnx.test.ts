@@ -3,6 +3,7 @@ import { blocks, floats, integers, type OnnxTensor, onnxExport, writeModel } fro
 import { type Initializer, Message, type Node, writeOnnx } from "../../../e2e/onnx_writer.ts";
 import { configJson, tinyWeights } from "../../../e2e/tiny_model.ts";
 import { parseConfig, weightSlots } from "../../models/index.ts";
+import { parseGenerationConfig, parseProcessorConfig } from "../../models/qwen3_vl/processor_config.ts";
 import { BlobFileSet } from "../blob_files.ts";
 import { openCheckpoint } from "../open_checkpoint.ts";
 import { RecentReads } from "../recent_reads.ts";
@@ -123,6 +124,34 @@ describe("a whole export", () => {
     const checkpoint = await openCheckpoint(folder({ ...files, "cpu/tokenizer.json": "{}" }));
     expect(checkpoint.tensors.size).toBe(weightsOfTiny.size);
     expect(await checkpoint.files.text("tokenizer.json")).toBe("{}");
+  });
+
+  test("takes onnxruntime-genai's word for pictures and the end of an answer, but the model's own before", async () => {
+    const resize = { operation: { type: "Resize", attrs: { min_pixels: 3136, max_pixels: 12845056, patch_size: 4 } } };
+    const genai = {
+      "processor_config.json": JSON.stringify({ processor: { transforms: [resize] } }),
+      "genai_config.json": JSON.stringify({
+        model: { eos_token_id: [62, 57] },
+        search: { do_sample: true, top_k: 50 },
+      }),
+    };
+    const read = async (files: Files) => {
+      const { files: set, config } = await openCheckpoint(folder({ ...tiny.files, ...files }));
+      const paths = ["preprocessor_config.json", "processor_config.json", "generation_config.json"];
+      const texts: Record<string, string> = {};
+      for (const path of paths) if (await set.has(path)) texts[path] = await set.text(path);
+      const { patchSize, minPixels, maxPixels } = parseProcessorConfig(texts, parseConfig(config));
+      const { endTokenIds, sampling } = parseGenerationConfig(texts["generation_config.json"]);
+      return { patchSize, minPixels, maxPixels, endTokenIds, topK: sampling.topK };
+    };
+    const pictures = { patchSize: 4, minPixels: 3136, maxPixels: 12845056 };
+    expect(await read(genai)).toEqual({ ...pictures, endTokenIds: [62, 57], topK: 50 });
+    expect(await read({})).toMatchObject({ minPixels: 65536, maxPixels: 16777216, endTokenIds: [] });
+    const own = {
+      "preprocessor_config.json": '{"size":{"shortest_edge":64,"longest_edge":128}}',
+      "generation_config.json": '{"eos_token_id":1}',
+    };
+    expect(await read({ ...genai, ...own })).toMatchObject({ minPixels: 64, maxPixels: 128, endTokenIds: [1] });
   });
 
   const without = (path: string) => Object.fromEntries(Object.entries(tiny.files).filter(([name]) => name !== path));

@@ -9,17 +9,12 @@ import { readOnnxGraph } from "./graph.ts";
 import { type ModelShape, modelShape, parametersOf } from "./parameters.ts";
 import { pickOnnx } from "./pick.ts";
 import { partOfRows, type ReadTensor, type WeightRows, weightRows } from "./rows.ts";
+import { textsOfFolder, textsOfGenai } from "./small_texts.ts";
 import { type FoundWeights, findWeights } from "./weights.ts";
 
 const CONFIG = "config.json";
 const HEAD = "lm_head.weight";
 const TEXT = "model.language_model.";
-/** Small files that an export may have beside its graphs instead of at the top. */
-const SMALL_FILES = [
-  ...[CONFIG, "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json"],
-  ...["generation_config.json", "preprocessor_config.json"],
-];
-
 /**
  * Opens an ONNX export of a Qwen3-VL as a checkpoint: each weight under its Hugging Face name, found through the graphs. No weight is
  * read. Throws `BadCheckpoint` naming the first weight that is not found, `NotFound`, `BadInput`.
@@ -31,15 +26,11 @@ export async function openOnnx(
   signal?: AbortSignal,
 ): Promise<Checkpoint> {
   const { folder, paths, notes } = await pickOnnx(files, listed, wanted, signal);
-  const own: Record<string, string> = {};
-  for (const name of folder ? SMALL_FILES : []) {
-    if (!(await files.has(name, signal)) && (await files.has(folder + name, signal)))
-      own[name] = await files.text(folder + name, signal);
-  }
+  const own = await textsOfFolder(files, folder, signal);
   if (own[CONFIG] === undefined && !(await files.has(CONFIG, signal))) {
     throw new TabTuneError(
       "NotFound",
-      `${files.describe()}: expected ${CONFIG} of the model beside ${paths[0]}, found none (genai_config.json does not say enough). Copy it, tokenizer.json and preprocessor_config.json from the original model.`,
+      `${files.describe()}: expected ${CONFIG} of the model beside ${paths[0]}, found none (genai_config.json does not say enough). Copy it from the original model.`,
     );
   }
   const config = parseJson(own[CONFIG] ?? (await files.text(CONFIG, signal)), CONFIG);
@@ -52,6 +43,7 @@ export async function openOnnx(
   const weights = rowsOf(found, shape, read);
   const parts = [...new Set([...weights.values()].flatMap((weight) => weight.parts))];
   await checkFiles(files, parts, signal);
+  Object.assign(own, await textsOfGenai(files, folder, shape.config, own, signal));
   own[CONFIG] = JSON.stringify(shape.config);
   const tensors = new Map([...weights].map(([name, { info }]) => [name, info]));
   const used = [...new Set([...paths, ...parts.map(({ file }) => file)])];
