@@ -9,8 +9,6 @@ import { openCheckpoint } from "../open_checkpoint.ts";
 import { RecentReads } from "../recent_reads.ts";
 import { rowFormat } from "../row_format.ts";
 import { readOnnxGraph } from "./graph.ts";
-import { moduleOfNode, moduleOfPath, parameterOfTensor } from "./names.ts";
-import { pickOnnx } from "./pick.ts";
 import { type WeightRows, weightRows } from "./rows.ts";
 import { findWeights } from "./weights.ts";
 
@@ -192,40 +190,6 @@ describe("a whole export", () => {
   ])("%s is refused by name", async (_, files, message) => {
     await expect(openCheckpoint(folder(files))).rejects.toThrow(message);
   });
-});
-
-describe("names", () => {
-  test.each([
-    ["model.layers.12.attn.q_proj.MatMul.weight_Q4", "model.language_model.layers.12.self_attn.q_proj"],
-    ["model.layers.1.attn.qkv_proj.MatMulNBits.qweight", "model.language_model.layers.1.self_attn.qkv_proj"],
-    ["model.layers.0.attn.k_norm.layernorm.weight", "model.language_model.layers.0.self_attn.k_norm"],
-    ["model.layers.36.final_norm_layernorm.weight", "model.language_model.norm"],
-    ["model.language_model.norm.weight", "model.language_model.norm"],
-    ["language_model.embed_tokens.weight_Q4", "model.language_model.embed_tokens"],
-    ["lm_head.MatMul.weight_Q8G32", "lm_head"],
-    ["visual.blocks.3.mlp.linear_fc1.weight_transposed_Q4", "model.visual.blocks.3.mlp.linear_fc1"],
-    ["visual.merger.linear_fc2.weight_transposed_1", "model.visual.merger.linear_fc2"],
-    ["visual.deepstack_merger_list.2.norm.weight", "model.visual.deepstack_merger_list.2.norm"],
-    ["visual.merger.norm.weight", "model.visual.merger.norm"],
-    ["onnx::MatMul_1565", undefined],
-    ["val_191", undefined],
-    ["visual.rotary_pos_emb.inv_freq", undefined],
-    ["encoder.norm.weight", undefined],
-  ])("tensor %s", (name, module) => {
-    expect(parameterOfTensor(name)).toEqual(module && { module, role: "weight" });
-  });
-
-  test.each([
-    ["/model/layers.0/attn/q_proj/MatMul_Q4", "model.language_model.layers.0.self_attn.q_proj"],
-    ["/visual/blocks.0/attn/qkv/MatMul/MatMulAddFusion", "model.visual.blocks.0.attn.qkv"],
-    ["/embed_tokens/Gather_Q4", "model.language_model.embed_tokens"],
-    ["/lm_head/MatMul", "lm_head"],
-    ["/visual/blocks.0/attn/MatMul", undefined],
-    ["/model/layers.0/mlp/act_fn/Mul", undefined],
-    ["node_linear_3", undefined],
-  ])("node %s", (name, module) => expect(moduleOfNode(name)).toBe(module));
-
-  test("a path counts from a whole word on", () => expect(moduleOfPath("not_lm_head")).toBeUndefined());
 });
 
 describe("weights through the graph", () => {
@@ -410,46 +374,5 @@ describe("blocks", () => {
     expect((await read(new Message().add(7, new Message().add(5, typed)).bytes))?.fault).toMatch(
       /a list of numbers; save the model again/,
     );
-  });
-});
-
-describe("the files of an export", () => {
-  const pick = async (paths: string[], wanted?: string) =>
-    await pickOnnx(folder(Object.fromEntries(paths.map((path) => [path, "x"]))), paths, wanted);
-  const all = ["decoder_model_merged", "embed_tokens", "vision_encoder"].flatMap((name) =>
-    ["", "_fp16", "_q4", "_q4f16", "_quantized", "_int8", "_bnb4"].map((precision) => `onnx/${name}${precision}.onnx`),
-  );
-
-  test("are those in 4 bits, with a note, or those that somebody chose", async () => {
-    const { paths, notes, folder } = await pick(all);
-    expect(paths).toEqual([
-      "onnx/decoder_model_merged_q4.onnx",
-      "onnx/embed_tokens_q4.onnx",
-      "onnx/vision_encoder_q4.onnx",
-    ]);
-    expect([folder, notes]).toEqual(["onnx/", [expect.stringMatching(/Of 12 ONNX files, these are taken/)]]);
-    const half = await pick(all, "decoder_model_merged_q4f16.onnx");
-    expect(half.paths[2]).toBe("onnx/vision_encoder_q4f16.onnx");
-    expect((await pick([...all.filter((path) => !path.includes("vision_encoder_q4")), "x.onnx"])).paths[2]).toBe(
-      "onnx/vision_encoder_fp16.onnx",
-    );
-  });
-
-  test("of onnxruntime-genai", async () => {
-    expect((await pick(["vision.onnx", "text.onnx", "embedding.onnx"])).paths).toEqual([
-      "text.onnx",
-      "embedding.onnx",
-      "vision.onnx",
-    ]);
-  });
-
-  test("that are not clear or not read are refused", async () => {
-    await expect(pick(["cpu/model.onnx", "gpu/model.onnx"])).rejects.toThrow(
-      /expected one ONNX export, found several, in cpu\/, gpu\//,
-    );
-    await expect(pick(["onnx/decoder_model_merged_int8.onnx"])).rejects.toThrow(
-      /found onnx\/decoder_model_merged_int8\.onnx/,
-    );
-    await expect(pick(all, "model_q4.onnx")).rejects.toThrow(/expected model_q4\.onnx/);
   });
 });
