@@ -1,5 +1,6 @@
 import type { Plugin } from "vite";
 import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
+import type { TestSequencer, TestSpecification } from "vitest/node";
 
 /** Vite's development server puts styles and its client into the page in ways that the page's own policy forbids. */
 const noPolicyInDevelopment: Plugin = {
@@ -23,7 +24,24 @@ const IN_NODE = [
   "e2e/torch_peer.test.ts",
   "e2e/write_checkpoint.test.ts",
 ];
-const TIMED = ["e2e/bench.test.ts", "e2e/cancel.test.ts", "e2e/screens.test.ts"];
+const TIMED = ["e2e/cancel.test.ts", "e2e/screens.test.ts"];
+/** Files that take longest, longest first. */
+const LONGEST = ["training", "train", "parity", "bad_input", "shapes", "kernels", "journey", "demo", "format_parity"];
+
+/** Begins with the files that take longest, so that no worker is left alone with one of them at the end. */
+class LongestFirst implements TestSequencer {
+  shard(files: TestSpecification[]): TestSpecification[] {
+    return files;
+  }
+
+  sort(files: TestSpecification[]): TestSpecification[] {
+    const rank = ({ moduleId }: TestSpecification) => {
+      const at = LONGEST.findIndex((name) => moduleId.endsWith(`/e2e/${name}.test.ts`));
+      return at < 0 ? LONGEST.length : at;
+    };
+    return files.toSorted((a, b) => rank(a) - rank(b));
+  }
+}
 
 function browserTests(name: string, { exclude = [], ...more }: ProjectConfig): { extends: true; test: ProjectConfig } {
   return {
@@ -64,6 +82,7 @@ export default defineConfig({
     },
   },
   test: {
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         extends: true,
