@@ -15,6 +15,8 @@ group("npm run bench", () => {
         return rows;
       });
       for (const row of rows) expect(row.note ? row.value >= 0 : row.value > 0, JSON.stringify(row)).toBe(true);
+      const leftOut = rows.filter((row) => row.note?.startsWith("left out"));
+      expect(leftOut.map((row) => row.part)).toEqual(["prefill", "vision", "lora step"]);
       const parts = new Set(rows.map((row) => row.part));
       const expected = [
         "ceilings",
@@ -29,6 +31,7 @@ group("npm run bench", () => {
         "prefill kernels",
         "tuning",
         "vision",
+        "vision kernels",
       ];
       expect([...parts].sort()).toEqual(expected);
       expect(new Set(rows.map((row) => `${row.part}, ${row.name}`)).size).toBe(rows.length);

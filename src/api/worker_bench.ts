@@ -4,15 +4,11 @@ import type { Gpu, Program } from "../gpu/index.ts";
 import { measureCeilings } from "../kernels/index.ts";
 import { type GpuWeights, Qwen3VL, type Qwen3VLConfig } from "../models/index.ts";
 import type { BenchOptions, BenchRow } from "./bench_protocol.ts";
-import { LONGEST, measureDecode } from "./worker_bench_decode.ts";
+import { longestContext, measureDecode } from "./worker_bench_decode.ts";
 import { KernelBench } from "./worker_bench_kernels.ts";
 import { PRESETS, randomWeights } from "./worker_bench_model.ts";
-import { ENDLESS, measureKernels, promptOf, type Setting, TOO_LONG } from "./worker_bench_setting.ts";
+import { ENDLESS, measureKernels, promptOf, type Setting, sizesOf, TOO_LONG } from "./worker_bench_setting.ts";
 import { measureTraining } from "./worker_bench_train.ts";
-
-const PROMPTS = [128, 512, 2048, 8192];
-const PICTURES = [448, 1024, 2048];
-const GEMM_ROWS = [326, 512, 1024];
 
 /** Every part of a run, in order. */
 const PARTS: Record<string, (setting: Setting) => Promise<void>> = {
@@ -22,7 +18,7 @@ const PARTS: Record<string, (setting: Setting) => Promise<void>> = {
   prefill: measurePrefill,
   "prefill kernels": measurePrefillKernels,
   "many-row shapes": async (setting) => {
-    for (const m of [326, 1024]) await bench(setting).tileShapes(m);
+    for (const m of setting.sizes.shapeRows) await bench(setting).tileShapes(m);
   },
   vision: measureVision,
   training: measureTraining,
@@ -31,6 +27,7 @@ const PARTS: Record<string, (setting: Setting) => Promise<void>> = {
 /** Runs the parts of a benchmark on random weights and reports each number as soon as it is known. */
 export async function runBench(gpu: Gpu, options: BenchOptions, onRow: (row: BenchRow) => void): Promise<void> {
   const config = PRESETS[options.preset];
+  const sizes = sizesOf(options.preset);
   const rows = (row: BenchRow) => {
     if (!Number.isFinite(row.value)) throw new Error(`${row.part}, ${row.name}: ${row.value} is no measurement`);
     onRow(row);
@@ -49,11 +46,11 @@ export async function runBench(gpu: Gpu, options: BenchOptions, onRow: (row: Ben
   try {
     // A training step has no use for the chat's cache, and what the driver says of memory should not count it.
     const isTraining = options.only?.every((name) => name === "training") ?? false;
-    const created = await createModel(gpu, config, weights, isTraining ? 1024 : LONGEST);
+    const created = await createModel(gpu, config, weights, isTraining ? 1024 : longestContext(sizes));
     model = created.model;
     session = new Session(gpu, model);
     const { capacity } = created.plan;
-    const setting: Setting = { gpu, config, weights, model, session, ceilings, capacity, options, row: rows };
+    const setting: Setting = { gpu, config, weights, model, session, ceilings, capacity, options, sizes, row: rows };
     for (const [owner, bytes] of Object.entries(gpu.ledger.byOwner())) {
       rows({ part: "memory", name: owner, value: bytes / 2 ** 20, unit: "MiB" });
     }
@@ -88,12 +85,12 @@ async function measureDecodeKernels(setting: Setting): Promise<void> {
   const kernels = bench(setting);
   await kernels.linears("decode kernels", 1);
   await kernels.head();
-  await kernels.small();
+  await kernels.small(setting.sizes.cached);
 }
 
-async function measurePrefill({ config, session, capacity, options, row }: Setting): Promise<void> {
+async function measurePrefill({ config, session, capacity, options, sizes, row }: Setting): Promise<void> {
   let tokensPerSecond = 0;
-  for (const count of PROMPTS.filter((c) => c + 1 < capacity)) {
+  for (const count of sizes.prompts.filter((c) => c + 1 < capacity)) {
     const name = `${count} tokens`;
     if (tokensPerSecond > 0 && (2000 * count) / tokensPerSecond > options.capMilliseconds) {
       row({ part: "prefill", name, value: 0, unit: "tok/s", note: TOO_LONG });
@@ -118,19 +115,15 @@ async function measurePrefill({ config, session, capacity, options, row }: Setti
 
 async function measurePrefillKernels(setting: Setting): Promise<void> {
   const kernels = bench(setting);
-  for (const m of GEMM_ROWS) await kernels.linears("prefill kernels", m);
-  await kernels.attention(512, 512, "f16");
-  if (setting.options.preset !== "tiny") {
-    await kernels.attention(512, 8192, "f16");
-    await kernels.attention(512, 8192, "i8");
-  }
+  for (const m of setting.sizes.rows) await kernels.linears("prefill kernels", m);
+  for (const [rows, keys, cacheType] of setting.sizes.attention) await kernels.attention(rows, keys, cacheType);
 }
 
 async function measureVision(setting: Setting): Promise<void> {
-  const { gpu, config, model, options, row } = setting;
+  const { gpu, config, model, options, sizes, row } = setting;
   const { patchSize, inChannels, temporalPatchSize } = config.vision;
   let last = { patches: 0, milliseconds: 0 };
-  for (const side of PICTURES) {
+  for (const side of sizes.sides) {
     const g = side / patchSize;
     const patches = g * g;
     const name = `${side} × ${side}`;
@@ -154,8 +147,8 @@ async function measureVision(setting: Setting): Promise<void> {
     }
     last = { patches, milliseconds: Math.min(...times) };
     row({ part: "vision", name, value: last.milliseconds, unit: "ms" });
-    // On software one size must do, and it is timed as a whole.
-    if (gpu.isSoftware || side === PICTURES.at(-1)) continue;
+    // The largest is timed as a whole.
+    if (side === sizes.sides.at(-1)) continue;
     const inspect = (program: Program) => measureKernels(setting, "vision kernels", name, program);
     const { features } = await model.vision.encode(pixels, [1, g, g], { inspect });
     for (const slice of features) gpu.free(slice);

@@ -1,11 +1,10 @@
 import type { Gpu } from "../gpu/index.ts";
 import { packSampleSettings, type SampleSettings } from "../kernels/index.ts";
 import type { Qwen3VL } from "../models/index.ts";
-import { defaultAdapter, ENDLESS, FULL, promptOf, type Setting, TOO_LONG } from "./worker_bench_setting.ts";
+import { defaultAdapter, ENDLESS, FULL, promptOf, type Setting, type Sizes, TOO_LONG } from "./worker_bench_setting.ts";
 
-const CONTEXTS = [128, 2048, 8192, 32768];
 /** The longest context that is measured, with room for what is generated there. */
-export const LONGEST = CONTEXTS.at(-1)! + 1024;
+export const longestContext = ({ contexts }: Sizes): number => Math.max(...contexts) + 1024;
 /** How long one decode measurement runs. */
 const DECODE_MILLISECONDS = 1200;
 
@@ -33,11 +32,11 @@ async function decodeSpeed(
 }
 
 export async function measureDecode(setting: Setting): Promise<void> {
-  const { gpu, config, model, capacity, options, row } = setting;
+  const { gpu, config, model, capacity, options, sizes, row } = setting;
   const limit = config.text.vocabSize;
   const duration = Math.min(DECODE_MILLISECONDS, options.capMilliseconds / 4);
   let last = 0;
-  for (const context of CONTEXTS.filter((c) => c + 512 <= capacity)) {
+  for (const context of sizes.contexts.filter((c) => c + 512 <= capacity)) {
     // Four times the context takes at most four times as long.
     if (80 * last > options.capMilliseconds) {
       row({ part: "decode", name: `context ${context}, greedy`, value: 0, unit: "tok/s", note: TOO_LONG });

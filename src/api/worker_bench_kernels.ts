@@ -26,7 +26,6 @@ import type { BenchRow } from "./bench_protocol.ts";
 const LINEARS = ["qkv", "o", "gate_up", "down"] as const;
 /** Layers whose weights take turns, so that no cache of the device holds what is read next. */
 const GEMM_LAYERS = 4;
-const LONG = 8192;
 
 /** How the names of rows say what a cache is kept in. */
 const KEPT: Record<CacheType, string> = { f32: " in f32", f16: "", i8: " in 8 bits" };
@@ -206,8 +205,8 @@ export class KernelBench {
     this.#free();
   }
 
-  /** The small kernels of one decoded token and attention over caches of different lengths. */
-  async small(): Promise<void> {
+  /** The small kernels of one decoded token and attention over caches of the lengths `cached`. */
+  async small(cached: readonly number[]): Promise<void> {
     const part = "decode kernels";
     const { text } = this.#config;
     const {
@@ -236,9 +235,10 @@ export class KernelBench {
       { bytes: 12 * ffn, flops: 12 * ffn, runs },
       repeat((program) => swiglu(program, x, y, { rows: 1, n: ffn })),
     );
-    const shape = { heads, kvHeads, d, capacity: LONG };
+    const capacity = Math.max(...cached);
+    const shape = { heads, kvHeads, d, capacity };
     const caches = (["f16", "i8"] as const).map((cacheType) => {
-      const words = (kvHeads * LONG * cacheRowBytes(cacheType, d)) / 4;
+      const words = (kvHeads * capacity * cacheRowBytes(cacheType, d)) / 4;
       return { cacheType, k: this.#floats(words), v: this.#floats(words) };
     });
     const q = this.#floats(heads * d);
@@ -267,7 +267,7 @@ export class KernelBench {
     );
     const partial = this.#floats(decodeScratchBytes(shape) / 4);
     for (const cache of caches) {
-      for (const keys of [128, 2048, LONG]) {
+      for (const keys of cached) {
         const positions = this.#words(new Uint32Array([keys - 1, keys - 1, keys - 1, keys - 1]));
         const bytes = 2 * kvHeads * keys * cacheRowBytes(cache.cacheType, d);
         await this.#time(

@@ -5,6 +5,60 @@ import { GpuAdapter, type GpuWeights, loraModules, type Qwen3VL, type Qwen3VLCon
 import { DEFAULT_SETTINGS } from "../train/index.ts";
 import type { BenchOptions, BenchRow } from "./bench_protocol.ts";
 
+/** What is measured, by size. */
+export interface Sizes {
+  /** Cached tokens while decoding. */
+  contexts: number[];
+  /** Cached tokens of one call of decode attention. */
+  cached: number[];
+  /** Tokens of a prompt. */
+  prompts: number[];
+  /** Rows of the linears of a prefill, and of those whose every way of running is timed. */
+  rows: number[];
+  shapeRows: number[];
+  /** One call of attention each. */
+  attention: [rows: number, keys: number, cacheType: "f16" | "i8"][];
+  /** Pixels of a square picture's side. */
+  sides: number[];
+  /** Tokens of a training step, with one picture of `trainSide` pixels a side. */
+  lengths: number[];
+  trainSide: number;
+}
+
+/** 326 = 196 tokens of a picture of 448 × 448, two around it, 128 of text. */
+const FULL_SIZE: Sizes = {
+  contexts: [128, 2048, 8192, 32768],
+  cached: [128, 2048, 8192],
+  prompts: [128, 512, 2048, 8192],
+  rows: [326, 512, 1024],
+  shapeRows: [326, 1024],
+  attention: [
+    [512, 512, "f16"],
+    [512, 8192, "f16"],
+    [512, 8192, "i8"],
+  ],
+  sides: [448, 1024, 2048],
+  lengths: [326, 1026],
+  trainSide: 448,
+};
+
+/** The tiny preset shows that every part runs, not how fast: each as small as can be, and what a software GPU leaves out. */
+const SMALLEST: Sizes = {
+  contexts: [128],
+  cached: [128],
+  prompts: [128, 1024],
+  rows: [70],
+  shapeRows: [70],
+  attention: [[70, 70, "i8"]],
+  sides: [128, 1024],
+  lengths: [100, 1026],
+  trainSide: 128,
+};
+
+export function sizesOf(preset: BenchOptions["preset"]): Sizes {
+  return preset === "tiny" ? SMALLEST : FULL_SIZE;
+}
+
 /** What every part of a benchmark works with. */
 export interface Setting {
   gpu: Gpu;
@@ -15,6 +69,7 @@ export interface Setting {
   ceilings: Ceilings;
   capacity: number;
   options: BenchOptions;
+  sizes: Sizes;
   row: (row: BenchRow) => void;
 }
 

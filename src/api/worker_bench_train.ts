@@ -1,11 +1,8 @@
 import type { Program } from "../gpu/index.ts";
 import { type GpuAdapter, type Grid, type ImageFeatures, LoraTraining } from "../models/index.ts";
 import { Optimizer } from "../train/index.ts";
-import { defaultAdapter, measureKernels, type Setting } from "./worker_bench_setting.ts";
+import { defaultAdapter, measureKernels, type Setting, TOO_LONG } from "./worker_bench_setting.ts";
 
-/** Tokens of a step: one picture of 448 × 448 and text. 326 = 196 + 2 + 128. */
-const LENGTHS = [326, 1026];
-const SIDE = 448;
 const STEPS = 4;
 
 /**
@@ -13,8 +10,8 @@ const STEPS = 4;
  * last 64 tokens. r = 16 on all language linears, batch 1, every block made again in the backward pass.
  */
 export async function measureTraining(setting: Setting): Promise<void> {
-  const { gpu, config, model, options, row } = setting;
-  const g = SIDE / config.vision.patchSize;
+  const { gpu, config, model, options, sizes, row } = setting;
+  const g = sizes.trainSide / config.vision.patchSize;
   const grid: Grid = [1, g, g];
   const { inChannels, temporalPatchSize, patchSize } = config.vision;
   const pixels = new Float32Array(g * g * inChannels * temporalPatchSize * patchSize ** 2).fill(0.5);
@@ -26,10 +23,10 @@ export async function measureTraining(setting: Setting): Promise<void> {
       adapter.write(tensor, values);
     }
     let last = 0;
-    for (const tokens of LENGTHS) {
+    for (const tokens of sizes.lengths) {
       const name = `${tokens} tokens`;
       if (4 * STEPS * last > options.capMilliseconds) {
-        row({ part: "lora step", name, value: 0, unit: "ms", note: "left out: would take too long" });
+        row({ part: "lora step", name, value: 0, unit: "ms", note: TOO_LONG });
         continue;
       }
       last = await measureLength({ ...setting, adapter, features, grid, tokens, name });
@@ -79,11 +76,8 @@ async function measureLength(o: Length): Promise<number> {
     const warm = times.slice(1).sort((a, b) => a - b);
     const value = warm[Math.floor(warm.length / 2)]!;
     row({ part: "lora step", name, value, unit: "ms" });
-    // On software one length must do: it takes longer than it tells.
-    if (!gpu.isSoftware || tokens === LENGTHS[0]) {
-      const inspect = (program: Program) => measureKernels(o, "lora step kernels", name, program);
-      await training.accumulate([example], { weight: 0, seed: 0, inspect });
-    }
+    const inspect = (program: Program) => measureKernels(o, "lora step kernels", name, program);
+    await training.accumulate([example], { weight: 0, seed: 0, inspect });
     const cache = gpu.ledger.byOwner()["KV cache"] ?? 0;
     row({
       part: "lora step",
