@@ -26,7 +26,10 @@ const IN_NODE = [
 ];
 const TIMED = ["e2e/cancel.test.ts", "e2e/screens.test.ts"];
 /** Files that take longest, longest first. */
-const LONGEST = ["training", "train", "parity", "bad_input", "shapes", "kernels", "journey", "demo", "format_parity"];
+const LONGEST = [
+  "src/kernels/compile",
+  ...["training", "train", "parity", "bad_input", "shapes", "kernels", "journey", "demo"].map((name) => `e2e/${name}`),
+];
 
 /** Begins with the files that take longest, so that no worker is left alone with one of them at the end. */
 class LongestFirst implements TestSequencer {
@@ -36,7 +39,7 @@ class LongestFirst implements TestSequencer {
 
   sort(files: TestSpecification[]): TestSpecification[] {
     const rank = ({ moduleId }: TestSpecification) => {
-      const at = LONGEST.findIndex((name) => moduleId.endsWith(`/e2e/${name}.test.ts`));
+      const at = LONGEST.findIndex((name) => moduleId.endsWith(`/${name}.test.ts`));
       return at < 0 ? LONGEST.length : at;
     };
     return files.toSorted((a, b) => rank(a) - rank(b));
@@ -89,6 +92,8 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["src/**/*.test.{ts,tsx}", "scripts/**/*.test.ts", ...IN_NODE],
+          // Vitest would leave one processor free: one of two.
+          maxWorkers: "100%",
           // The slowest take 3 s on an idle machine; the machine may be shared.
           testTimeout: 20_000,
         },
