@@ -70,7 +70,7 @@ it.skipIf(!existsSync("public/models/demo/model.safetensors"))(
   "the demo learns a kind of chart and a language it has never seen, on charts held back too",
   { timeout: 600_000 },
   async () => {
-    const heldBack = 6;
+    const heldBack = 4;
     const run = await learnTitles(app, `${app.origin}/demo/`, heldBack);
     expect(run).toMatchObject({ state: "finished", steps: 8 });
     expect(run.log).toHaveLength(8);
