@@ -98,6 +98,7 @@ const report: BenchReport = {
   date: new Date().toISOString(),
   commit: __TABTUNE_COMMIT__,
   ...where,
+  ...(values.without ? { without: values.without } : {}),
   preset,
   seconds: (performance.now() - started) / 1000,
   rows,

@@ -8,6 +8,8 @@ export interface BenchReport {
   gpu: string;
   browser: string;
   flags: string;
+  /** Features that the device was opened without. */
+  without?: string;
   preset: string;
   seconds: number;
   rows: BenchRow[];
