@@ -9,21 +9,6 @@
 // sums in f32.
 // Grid: (ceil(rows/64), heads).
 
-struct Params {
-  row0: u32,       // first row of this dispatch
-  rows: u32,       // end of the rows
-  heads: u32,      // query heads
-  group: u32,      // query heads of a kv head
-  vecs: u32,       // d / 4, at most 32
-  scale: f32,
-  rowStride: u32,  // in vec4: between rows, and between heads
-  rowHead: u32,
-  colStride: u32,
-  colHead: u32,
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> rowA: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> colA: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> rowB: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> colB: array<vec4<f32>>;

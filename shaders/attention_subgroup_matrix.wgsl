@@ -14,21 +14,6 @@ alias Left = subgroup_matrix_left<f16, 16, 16>;
 alias Right = subgroup_matrix_right<f16, 16, 16>;
 alias Result = subgroup_matrix_result<f32, 16, 16>;
 
-struct Params {
-  row0: u32,       // first row of this dispatch
-  rows: u32,       // end of the rows
-  heads: u32,      // query heads
-  group: u32,      // query heads of a kv head
-  vecs: u32,       // d / 4, at most 32
-  scale: f32,
-  rowStride: u32,  // in vec4: between rows, and between heads
-  rowHead: u32,
-  colStride: u32,
-  colHead: u32,
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> rowA: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> kCache: array<CacheVec>;  // columns of A and of B, by the names that a cache goes by
 @group(0) @binding(3) var<storage, read> rowB: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> vCache: array<CacheVec>;

@@ -2,6 +2,7 @@ import attentionShader from "../../shaders/attention.wgsl?raw";
 import decodeShader from "../../shaders/attention_decode.wgsl?raw";
 import decodeReduceShader from "../../shaders/attention_decode_reduce.wgsl?raw";
 import matrixShader from "../../shaders/attention_subgroup_matrix.wgsl?raw";
+import rowsLibrary from "../../shaders/lib/attention_rows.wgsl?raw";
 import lseStore from "../../shaders/lib/lse.wgsl?raw";
 import lseNone from "../../shaders/lib/lse_none.wgsl?raw";
 import scoreTile from "../../shaders/lib/score_tile.wgsl?raw";
@@ -56,7 +57,7 @@ export function matrixAttention(
     LSE: 8,
   };
   const library = [cacheLibrary(cacheType, d), keepsLse ? lseStore : lseNone];
-  const code = composeMatrix(constants, ...library, spanLibrary, matrixShader);
+  const code = composeMatrix(constants, ...library, rowsLibrary, spanLibrary, matrixShader);
   return gpu.kernel(`attention_matrix ${pass} ${cacheType} d${d}`, code, keepsLse ? "rrrrrrww" : "rrrrrrw");
 }
 

@@ -1,5 +1,6 @@
 import backwardShader from "../../shaders/attention_backward.wgsl?raw";
 import deltaShader from "../../shaders/attention_backward_delta.wgsl?raw";
+import rowsLibrary from "../../shaders/lib/attention_rows.wgsl?raw";
 import scoreTile from "../../shaders/lib/score_tile.wgsl?raw";
 import spanLibrary from "../../shaders/lib/span.wgsl?raw";
 import { f32, type Program } from "../gpu/index.ts";
@@ -81,6 +82,6 @@ export function attentionBackward(program: Program, a: AttentionBackwardOptions)
 
 function portableKernel(gpu: Gpu, name: "dq" | "dk" | "dv", d: number): Kernel {
   const constants = { CV: Math.ceil(d / 32), BY_KEY: name !== "dq", VALUE: name === "dv" };
-  const code = compose(constants, scoreTile, spanLibrary, backwardShader);
+  const code = compose(constants, rowsLibrary, scoreTile, spanLibrary, backwardShader);
   return gpu.kernel(`attention_backward ${name}`, code, "rrrrrrw");
 }
