@@ -4,7 +4,7 @@ import type { GpuWeights, Qwen3VLConfig } from "../models/index.ts";
 
 /** Raise it when a kernel or the list of its shapes changes: what devices have measured before is measured again. */
 const TUNING_VERSION = 4;
-/** All measurements together, once on each device; most of it goes into compiling. */
+/** All measurements together, once on each device. */
 const MILLISECONDS = 4000;
 /** Rows of a full prefill chunk and of the tower's. */
 const PREFILL_ROWS = 512;

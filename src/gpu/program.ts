@@ -68,10 +68,12 @@ export class Program {
   }
 
   get work(): number {
-    return this.#workFrom(0);
+    let sum = 0;
+    for (const step of this.#steps) if ("kernel" in step) sum += step.work;
+    return sum;
   }
 
-  #workFrom(at: number): number {
+  #costFrom(at: number): number {
     let sum = 0;
     for (let i = at; i < this.#steps.length; i++) sum += costOf(this.#steps[i]!);
     return sum;
@@ -210,7 +212,7 @@ export class Program {
     let at = 0;
     for (const share of pieces) {
       // What takes no time is not worth a submit of its own, but for the first, for which the device waits.
-      if (at > 0 && this.#workFrom(at) < this.gpu.governor.budget / 4) continue;
+      if (at > 0 && this.#costFrom(at) < this.gpu.governor.budget / 4) continue;
       this.seal();
       at = await this.#submit(at, flight, signal, () => share !== undefined && onProgress?.(share));
     }

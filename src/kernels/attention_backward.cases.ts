@@ -129,7 +129,7 @@ export const attentionBackwardCases: KernelCase[] = shapes.map((s) => {
     // The guide's bound for this op is 5e-5. Sharp rows put 900·√d into the exponent: f32 keeps 1e-7 of that, and dS is a difference.
     tolerance: s.sharp ? 5e-3 : 5e-5,
     // As in attention.cases.ts.
-    onMatrixUnits: s.sharp ? 2 : 3e-3,
+    onMatrixUnits: s.sharp ? 0.5 : 3e-3,
     flops: 16 * pairs * s.heads * s.d,
     bytes: 4 * s.d * (5 * s.tokens * s.heads + 2 * ((s.past ?? 0) + s.tokens) * (s.kvHeads + s.heads)),
     build: (bench: Bench) => build(bench, s),

@@ -4,8 +4,10 @@ import rowsLibrary from "../../shaders/lib/attention_rows.wgsl?raw";
 import scoreTile from "../../shaders/lib/score_tile.wgsl?raw";
 import spanLibrary from "../../shaders/lib/span.wgsl?raw";
 import { f32, type Program } from "../gpu/index.ts";
-import { matrixAttention } from "./attention.ts";
+import { type AttentionPass, matrixAttention } from "./attention.ts";
 import { compose, fold, type Gpu, type Kernel, type Slice } from "./source.ts";
+
+type Gradient = Exclude<AttentionPass, "o">;
 
 export interface AttentionBackwardOptions {
   tokens: number;
@@ -51,7 +53,7 @@ export function attentionBackward(program: Program, a: AttentionBackwardOptions)
     grid: fold(Math.ceil(rows / 64)),
     work: rows * a.d * 2,
   });
-  const pass = (name: "dq" | "dk" | "dv", out: Slice) => {
+  const pass = (name: Gradient, out: Slice) => {
     const vecs = a.d / 4;
     const byKey = name !== "dq";
     const kernel = program.gpu.variants.matrix
@@ -80,7 +82,7 @@ export function attentionBackward(program: Program, a: AttentionBackwardOptions)
   pass("dv", a.dv);
 }
 
-function portableKernel(gpu: Gpu, name: "dq" | "dk" | "dv", d: number): Kernel {
+function portableKernel(gpu: Gpu, name: Gradient, d: number): Kernel {
   const constants = { CV: Math.ceil(d / 32), BY_KEY: name !== "dq", VALUE: name === "dv" };
   const code = compose(constants, rowsLibrary, scoreTile, spanLibrary, backwardShader);
   return gpu.kernel(`attention_backward ${name}`, code, "rrrrrrw");

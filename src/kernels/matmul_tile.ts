@@ -43,7 +43,7 @@ interface TileShape {
   subgroups?: readonly [rows: number, columns: number];
 }
 
-/** What a device may choose from: each fits 256 threads and 16 KiB of workgroup memory, but for matrix units. */
+/** What a device may choose from: each in f32 fits 256 threads and 16 KiB of workgroup memory; what others need, `Gpu.variants` knows. */
 export const TILE_SHAPES: readonly TileShape[] = [
   { bm: 128, bn: 128, bk: 16, split: 1 },
   { bm: 128, bn: 64, bk: 16, split: 1 },
@@ -57,6 +57,11 @@ export const TILE_SHAPES: readonly TileShape[] = [
   { bm: 64, bn: 64, bk: 16, half: true },
   { bm: 64, bn: 64, bk: 16, split: 2, half: true },
 ];
+
+/** The shapes by what they compute in: large, middle, small, and small for two teams. */
+const IN_F32 = TILE_SHAPES.filter(({ half, subgroups }) => !half && !subgroups);
+const IN_HALF = TILE_SHAPES.filter(({ half }) => half);
+const ON_UNITS = TILE_SHAPES.find(({ subgroups }) => subgroups)!;
 
 /** True where the device has what a shape runs on. */
 export function canTile(gpu: Gpu, { subgroups, half }: TileShape): boolean {
@@ -76,17 +81,14 @@ const MANY_SMALL = 512;
 
 /** The choice of the device; else matrix units, or the largest tile if there are many; with few small tiles, two teams share each. */
 function tileShape(gpu: Gpu, { weight, m, backward }: TileOptions): TileShape {
-  const [large, , small, shared, , onUnits] = TILE_SHAPES as TileShape[];
-  const [largeHalf, , smallHalf, sharedHalf] = TILE_SHAPES.filter(({ half }) => half) as TileShape[];
   const chosen = TILE_SHAPES[gpu.choices.get(tileChoice(weight, m, backward)) ?? -1];
   if (chosen && canTile(gpu, chosen)) return chosen;
-  if (canTile(gpu, onUnits!)) return onUnits!;
+  if (canTile(gpu, ON_UNITS)) return ON_UNITS;
+  const [large, , small, shared] = gpu.variants.half ? IN_HALF : IN_F32;
   const columns = backward ? weight.cols : weight.rows;
   const tiles = ({ bm, bn }: TileShape) => Math.ceil(m / bm) * Math.ceil(columns / bn);
-  const { half } = gpu.variants;
-  if (tiles(large!) >= MANY_LARGE) return half ? largeHalf! : large!;
-  if (tiles(small!) >= MANY_SMALL) return half ? smallHalf! : small!;
-  return half ? sharedHalf! : shared!;
+  if (tiles(large!) >= MANY_LARGE) return large!;
+  return tiles(small!) >= MANY_SMALL ? small! : shared!;
 }
 
 /** A shader for matrix units, which round to f16; a portable one in f16 where sums over steps are f32; or in f32 throughout. */
