@@ -1,6 +1,4 @@
-// Splits the rows of a fused QKV projection into heads, norms (NORM) and rotates q and k, and puts k and v into their caches.
-//   q, k: h = NORM ? w ⊙ x · (mean(x²) + eps)^-½ : x;  y_j = h_j cos θ_j − h_{j+d/2} sin θ_j;  y_{j+d/2} = h_{j+d/2} cos θ_j + h_j sin θ_j
-//   θ_j comes from the table's row at the token's position on the axis of j: interleaved M-RoPE (VISION false) or row/column (VISION true).
+// Splits the rows of a fused QKV projection into heads, norms (NORM) and rotates q and k (lib/rotary.wgsl), and puts k and v into their caches.
 // qkv [tokens][(heads + 2·kvHeads)·d] f32; positions [tokens][4] u32: t, h, w (or row, column, –) and the cache slot;
 // table [positions][d/2] (cos, sin) from the CPU in float64; q [tokens][heads·d] f32; k, v [kvHeads][capacity][d] in the cache's type.
 // One workgroup for each (head of q, k or v; token). Grid: (heads + 2·kvHeads, tokens).
@@ -11,7 +9,7 @@ struct Params {
   kvHeads: u32,
   d: u32,
   capacity: u32,  // slots of a cache row
-  sectionH: u32,  // 3 × the h and w sections of M-RoPE; for vision: d/4 in sectionH
+  sectionH: u32,  // as in lib/rotary.wgsl
   sectionW: u32,
   eps: f32,
 }
@@ -22,26 +20,12 @@ struct Params {
 @group(0) @binding(3) var<storage, read> table: array<vec2<f32>>;
 @group(0) @binding(4) var<storage, read> positions: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read_write> q: array<f32>;
-@group(0) @binding(6) var<storage, read_write> kCache: array<CacheWord>;
-@group(0) @binding(7) var<storage, read_write> vCache: array<CacheWord>;
+@group(0) @binding(6) var<storage, read_write> kCache: array<CacheVec>;
+@group(0) @binding(7) var<storage, read_write> vCache: array<CacheVec>;
 
 const MAX_D = 256u;
 
 var<workgroup> head: array<f32, MAX_D>;
-
-fn axis_position(j: u32, pos: vec4<u32>) -> u32 {
-  if (VISION) {
-    return select(pos.y, pos.x, j < p.sectionH);
-  }
-  let r = j % 3u;
-  if (r == 1u && j < p.sectionH) {
-    return pos.y;
-  }
-  if (r == 2u && j < p.sectionW) {
-    return pos.z;
-  }
-  return pos.x;
-}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -59,7 +43,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     sum += v * v;
   }
   if (NORM) {
-    let r = 1.0 / sqrt(group_sum(sum, lid) / f32(p.d) + p.eps);
+    let r = norm_factor(group_sum(sum, lid));
     if (!isV) {
       let w0 = select(p.d, 0u, isQ);
       for (var i = lid; i < p.d; i += WG) {
@@ -71,11 +55,9 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   let halfD = p.d / 2u;
   for (var j = lid; j < halfD; j += WG) {
     if (!isV) {
-      let cs = table[axis_position(j, pos) * halfD + j];
-      let a = head[j];
-      let b = head[j + halfD];
-      head[j] = a * cs.x - b * cs.y;
-      head[j + halfD] = b * cs.x + a * cs.y;
+      let h = turn(vec2<f32>(head[j], head[j + halfD]), angle(j, pos));
+      head[j] = h.x;
+      head[j + halfD] = h.y;
     }
   }
   workgroupBarrier();
@@ -86,14 +68,13 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     return;
   }
   let kvHead = slotHead - p.heads - select(0u, p.kvHeads, isV);
-  let words = cache_words();
-  let at = (kvHead * p.capacity + pos.w) * words;
-  for (var i = lid; i < words; i += WG) {
-    let word = cache_word(i);
+  let at = (kvHead * p.capacity + pos.w) * ROW_VECS;
+  for (var i = lid; i < ROW_VECS; i += WG) {
+    let vec = cache_vec(0u, i);
     if (isV) {
-      vCache[at + i] = word;
+      vCache[at + i] = vec;
     } else {
-      kCache[at + i] = word;
+      kCache[at + i] = vec;
     }
   }
 }

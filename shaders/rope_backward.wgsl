@@ -10,7 +10,7 @@ struct Params {
   kvHeads: u32,
   d: u32,
   capacity: u32,
-  sectionH: u32,  // as in rope.wgsl
+  sectionH: u32,  // as in lib/rotary.wgsl
   sectionW: u32,
   eps: f32,
 }
@@ -28,20 +28,6 @@ struct Params {
 const MAX_D = 256u;
 
 var<workgroup> head: array<f32, MAX_D>;
-
-fn axis_position(j: u32, pos: vec4<u32>) -> u32 {
-  if (VISION) {
-    return select(pos.y, pos.x, j < p.sectionH);
-  }
-  let r = j % 3u;
-  if (r == 1u && j < p.sectionH) {
-    return pos.y;
-  }
-  if (r == 2u && j < p.sectionW) {
-    return pos.z;
-  }
-  return pos.x;
-}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -69,11 +55,9 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   let halfD = p.d / 2u;
   for (var j = lid; j < halfD; j += WG) {
     if (!isV) {
-      let cs = table[axis_position(j, pos) * halfD + j];
-      let a = head[j];
-      let b = head[j + halfD];
-      head[j] = a * cs.x + b * cs.y;
-      head[j + halfD] = b * cs.x - a * cs.y;
+      let h = turn(vec2<f32>(head[j], head[j + halfD]), angle(j, pos) * vec2<f32>(1.0, -1.0));
+      head[j] = h.x;
+      head[j + halfD] = h.y;
     }
   }
   workgroupBarrier();
@@ -88,7 +72,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
       squares += x * x;
       products += head[i] * norms[w0 + i] * x;
     }
-    r = 1.0 / sqrt(group_sum(squares, lid) / f32(p.d) + p.eps);
+    r = norm_factor(group_sum(squares, lid));
     pull = group_sum(products, lid) / f32(p.d) * r * r;
   }
   for (var i = lid; i < p.d; i += WG) {

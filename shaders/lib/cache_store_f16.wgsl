@@ -1,12 +1,11 @@
-// Rows of the f16 cache from the shared array `head`: word i holds elements 2i and 2i + 1.
+// Rows of the f16 cache (cache_f16.wgsl) from the shared array `head`.
 
-alias CacheWord = u32;
+const ROW_VECS = CACHE_D / 4u;
 
-fn cache_words() -> u32 {
-  return p.d / 2u;
+fn half_pair(at: u32) -> u32 {
+  return pack2x16float(clamp(vec2<f32>(head[at], head[at + 1u]), vec2<f32>(-65504.0), vec2<f32>(65504.0)));
 }
 
-fn cache_word(i: u32) -> CacheWord {
-  let pair = vec2<f32>(head[2u * i], head[2u * i + 1u]);
-  return pack2x16float(clamp(pair, vec2<f32>(-65504.0), vec2<f32>(65504.0)));
+fn cache_vec(first: u32, i: u32) -> CacheVec {
+  return vec2<u32>(half_pair(first + 4u * i), half_pair(first + 4u * i + 2u));
 }

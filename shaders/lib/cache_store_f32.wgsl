@@ -1,11 +1,8 @@
-// Rows of the f32 cache from the shared array `head`.
+// Rows of the f32 cache (cache_f32.wgsl) from the shared array `head`.
 
-alias CacheWord = f32;
+const ROW_VECS = CACHE_D / 4u;
 
-fn cache_words() -> u32 {
-  return p.d;
-}
-
-fn cache_word(i: u32) -> CacheWord {
-  return head[i];
+fn cache_vec(first: u32, i: u32) -> CacheVec {
+  let at = first + 4u * i;
+  return vec4<f32>(head[at], head[at + 1u], head[at + 2u], head[at + 3u]);
 }

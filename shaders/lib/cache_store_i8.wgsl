@@ -1,31 +1,32 @@
-// Rows of the 8-bit cache (cache_i8.wgsl) from the shared array `head`, whose elements behind d are zero.
+// Rows of the 8-bit cache (cache_i8.wgsl) from the shared array `head`, where zeros follow a row up to a multiple of 16.
 
-alias CacheWord = u32;
-
-fn code_words() -> u32 {
-  return (p.d + 15u) / 16u * 4u;
-}
-
-fn cache_words() -> u32 {
-  return code_words() + 4u;
-}
+const ROW_VECS = ROW_CODES + 1u;
 
 // The largest magnitude of 16 channels; beyond f16's range it is cut off there, and the values with it.
-fn group_most(group: u32) -> f32 {
+fn group_most(first: u32, group: u32) -> f32 {
   var most = 0.0;
-  for (var i = 16u * group; i < 16u * group + 16u; i++) {
-    most = max(most, abs(head[i]));
+  if (group < ROW_CODES) {
+    for (var i = 0u; i < 16u; i++) {
+      most = max(most, abs(head[first + 16u * group + i]));
+    }
   }
   return min(most, 65504.0);
 }
 
-fn cache_word(i: u32) -> CacheWord {
-  if (i >= code_words()) {
-    let group = 2u * (i - code_words());
-    return pack2x16float(vec2<f32>(group_most(group), group_most(group + 1u)));
+fn magnitudes(first: u32, group: u32) -> u32 {
+  return pack2x16float(vec2<f32>(group_most(first, group), group_most(first, group + 1u)));
+}
+
+fn codes(at: u32, most: f32) -> u32 {
+  return pack4x8snorm(vec4<f32>(head[at], head[at + 1u], head[at + 2u], head[at + 3u]) / most);
+}
+
+fn cache_vec(first: u32, i: u32) -> CacheVec {
+  if (i == ROW_CODES) {
+    return vec4<u32>(magnitudes(first, 0u), magnitudes(first, 2u), magnitudes(first, 4u), magnitudes(first, 6u));
   }
   // Codes are of the magnitude as it is kept. Below f16's range the group is zero, whatever its codes are.
-  let most = unpack2x16float(pack2x16float(vec2<f32>(group_most(i / 4u), 0.0))).x;
-  let v = vec4<f32>(head[4u * i], head[4u * i + 1u], head[4u * i + 2u], head[4u * i + 3u]);
-  return pack4x8snorm(v / max(most, 1e-30));
+  let most = max(unpack2x16float(pack2x16float(vec2<f32>(group_most(first, i), 0.0))).x, 1e-30);
+  let at = first + 16u * i;
+  return vec4<u32>(codes(at, most), codes(at + 4u, most), codes(at + 8u, most), codes(at + 12u, most));
 }

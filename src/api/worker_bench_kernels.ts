@@ -12,7 +12,6 @@ import {
   matmul,
   matmulBackward,
   rmsNorm,
-  rope,
   swiglu,
   TILE_SHAPES,
   tileChoice,
@@ -241,40 +240,26 @@ export class KernelBench {
       const words = (kvHeads * capacity * cacheRowBytes(cacheType, d)) / 4;
       return { cacheType, k: this.#floats(words), v: this.#floats(words) };
     });
-    const q = this.#floats(heads * d);
     const o = this.#floats(heads * d);
-    const qkv = this.#floats((heads + 2 * kvHeads) * d);
-    const table = this.#floats(64 * d);
-    const norms = this.#floats(2 * d);
-    await this.#time(
-      part,
-      "rope, 1 row",
-      { bytes: 8 * (heads + 2 * kvHeads) * d, flops: 0, runs },
-      repeat((program) =>
-        rope(program, {
-          ...shape,
-          ...caches[1]!,
-          qkv,
-          tokens: 1,
-          table,
-          positions: this.#words(new Uint32Array([5, 5, 5, 5])),
-          q,
-          norms,
-          eps: 1e-6,
-          sections: text.mropeSection,
-        }),
-      ),
-    );
+    const rotation = {
+      qkv: this.#floats((heads + 2 * kvHeads) * d),
+      table: this.#floats(64 * d),
+      norms: this.#floats(2 * d),
+      eps: 1e-6,
+      sections: text.mropeSection,
+    };
     const partial = this.#floats(decodeScratchBytes(shape) / 4);
     for (const cache of caches) {
       for (const keys of cached) {
-        const positions = this.#words(new Uint32Array([keys - 1, keys - 1, keys - 1, keys - 1]));
+        const positions = this.#words(new Uint32Array([5, 5, 5, keys - 1]));
         const bytes = 2 * kvHeads * keys * cacheRowBytes(cache.cacheType, d);
         await this.#time(
           part,
           `attention over ${keys} keys${KEPT[cache.cacheType]}, 1 row`,
           { bytes, flops: 4 * heads * keys * d, runs },
-          repeat((program) => decodeAttention(program, { ...shape, ...cache, q, positions, partial, o }).keys(keys)),
+          repeat((program) =>
+            decodeAttention(program, { ...shape, ...cache, ...rotation, positions, partial, o }).keys(keys),
+          ),
         );
       }
     }

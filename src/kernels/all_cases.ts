@@ -1,6 +1,7 @@
 import { adamwCases } from "./adamw.cases.ts";
 import { attentionCases } from "./attention.cases.ts";
 import { attentionBackwardCases } from "./attention_backward.cases.ts";
+import { attentionDecodeCases } from "./attention_decode.cases.ts";
 import type { KernelCase } from "./case.ts";
 import { crossEntropyCases } from "./cross_entropy.cases.ts";
 import { dropoutCases } from "./dropout.cases.ts";
@@ -23,6 +24,7 @@ import { swigluCases } from "./swiglu.cases.ts";
 export const allCases: readonly KernelCase[] = [
   ...matmulCases,
   ...attentionCases,
+  ...attentionDecodeCases,
   ...ropeCases,
   ...rmsNormCases,
   ...layerNormCases,

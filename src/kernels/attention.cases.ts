@@ -1,4 +1,4 @@
-import { attention, decodeAttention, decodeScratchBytes } from "./attention.ts";
+import { attention } from "./attention.ts";
 import { randomCache } from "./cache.cases.ts";
 import { type CacheType, cacheRowBytes } from "./cache.ts";
 import type { Bench, BuiltCase, KernelCase } from "./case.ts";
@@ -97,19 +97,6 @@ function buildPrefill(bench: Bench, s: AttentionShape): BuiltCase {
   };
 }
 
-function buildDecode(bench: Bench, s: AttentionShape): BuiltCase {
-  const slot = s.past ?? 0;
-  const capacity = slot + 70;
-  const { given, expected } = inputs(bench, s, capacity);
-  const positions = bench.upload(new Uint32Array([0, 0, 0, slot]));
-  const partial = bench.empty(decodeScratchBytes({ ...s, capacity }) / 4);
-  return {
-    // For more keys than there are: a surplus workgroup must leave everything as it is.
-    record: (program) => decodeAttention(program, { ...given, positions, partial }).keys(capacity),
-    outputs: [{ name: "o", slice: given.o, expected }],
-  };
-}
-
 const prefill: AttentionShape[] = [
   { tokens: 70, heads: 4, kvHeads: 2, d: 128, segments: [33, 1, 36], packed: true },
   { tokens: 1, heads: 2, kvHeads: 1, d: 16 },
@@ -124,28 +111,12 @@ const prefill: AttentionShape[] = [
   { tokens: 35, heads: 4, kvHeads: 1, d: 128, past: 20, cacheType: "f16" },
 ];
 
-const decode: AttentionShape[] = [
-  { tokens: 1, heads: 4, kvHeads: 1, d: 128, past: 0 },
-  { tokens: 1, heads: 8, kvHeads: 2, d: 128, past: 63 },
-  { tokens: 1, heads: 8, kvHeads: 2, d: 64, past: 64 },
-  { tokens: 1, heads: 4, kvHeads: 2, d: 32, past: 300 },
-  { tokens: 1, heads: 2, kvHeads: 1, d: 16, past: 5, sharp: true },
-  { tokens: 1, heads: 16, kvHeads: 2, d: 128, past: 130 },
-  // Slices of two steps, the last one not full.
-  { tokens: 1, heads: 3, kvHeads: 3, d: 20, past: 8300 },
-  { tokens: 1, heads: 8, kvHeads: 2, d: 128, past: 300, cacheType: "i8" },
-  { tokens: 1, heads: 4, kvHeads: 2, d: 72, past: 65, cacheType: "i8" },
-  { tokens: 1, heads: 2, kvHeads: 2, d: 8, past: 16400, cacheType: "i8" },
-  { tokens: 1, heads: 8, kvHeads: 2, d: 128, past: 127, cacheType: "f16" },
-  { tokens: 1, heads: 4, kvHeads: 2, d: 36, past: 5, cacheType: "f16" },
-];
-
 /** How a case is called. */
 export const attentionLabel = (s: AttentionShape) =>
   `${s.tokens} queries, ${s.segments ? `${s.packed ? "packed" : "segments"} ${s.segments.join("+")}` : `${s.past ?? 0} cached`}, ${s.heads}/${s.kvHeads} heads of ${s.d}${s.sharp ? ", sharp" : ""}`;
-const kernelOf = (name: string, { cacheType }: AttentionShape) => (cacheType ? `${name} ${cacheType}` : name);
+export const kernelOf = (name: string, { cacheType }: AttentionShape) => (cacheType ? `${name} ${cacheType}` : name);
 
-const costs = (s: AttentionShape) => {
+export const costs = (s: AttentionShape) => {
   const pairs = rangesOf(s).reduce((sum, [lo, hi]) => sum + hi - lo, 0);
   return {
     flops: 4 * pairs * s.heads * s.d,
@@ -163,12 +134,5 @@ export const attentionCases: KernelCase[] = [
     onMatrixUnits: s.sharp ? 2e-2 : 1e-3,
     ...costs(s),
     build: (bench: Bench) => buildPrefill(bench, s),
-  })),
-  ...decode.map((s) => ({
-    kernel: kernelOf("attention_decode", s),
-    shape: attentionLabel(s),
-    tolerance: s.sharp ? 2e-3 : 1e-5,
-    ...costs(s),
-    build: (bench: Bench) => buildDecode(bench, s),
   })),
 ];

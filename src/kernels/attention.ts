@@ -1,26 +1,21 @@
 import attentionShader from "../../shaders/attention.wgsl?raw";
-import decodeShader from "../../shaders/attention_decode.wgsl?raw";
-import decodeReduceShader from "../../shaders/attention_decode_reduce.wgsl?raw";
 import matrixShader from "../../shaders/attention_subgroup_matrix.wgsl?raw";
 import rowsLibrary from "../../shaders/lib/attention_rows.wgsl?raw";
 import lseStore from "../../shaders/lib/lse.wgsl?raw";
 import lseNone from "../../shaders/lib/lse_none.wgsl?raw";
 import scoreTile from "../../shaders/lib/score_tile.wgsl?raw";
 import spanLibrary from "../../shaders/lib/span.wgsl?raw";
-import { f32, type GridHandle, type Program } from "../gpu/index.ts";
+import { f32, type Program } from "../gpu/index.ts";
 import { type CacheType, cacheLibrary } from "./cache.ts";
 import { compose, composeMatrix, type Gpu, type Kernel, type Slice, sliceFrom } from "./source.ts";
 
-interface AttentionShape {
+export interface AttentionOptions {
   heads: number;
   kvHeads: number;
   /** Head size: a multiple of 4, at most 128. */
   d: number;
   capacity: number;
   cacheType: CacheType;
-}
-
-export interface AttentionOptions extends AttentionShape {
   /** [tokens, heads, d] f32. */
   q: Slice;
   /** [kvHeads, capacity, d]. */
@@ -93,51 +88,4 @@ function portableAttention(gpu: Gpu, a: AttentionOptions): Kernel {
   const libraries = [cacheLibrary(a.cacheType, a.d), a.lse ? lseStore : lseNone, scoreTile, spanLibrary];
   const code = compose(constants, ...libraries, attentionShader);
   return gpu.kernel(`attention ${a.cacheType} d${a.d}`, code, a.lse ? "rrrrww" : "rrrrw");
-}
-
-/** Keys of one step of the split decode attention, and the most slices that it cuts a context into: more would take longer to join. */
-const STEP = { KEYS: 64, SLICES: 128 };
-
-const slicesFor = (keys: number) => Math.min(STEP.SLICES, Math.ceil(keys / STEP.KEYS));
-
-export interface DecodeAttentionOptions extends AttentionShape {
-  /** [heads, d] f32. */
-  q: Slice;
-  k: Slice;
-  v: Slice;
-  /** [1, 4] u32; the last word is the query's slot. */
-  positions: Slice;
-  /** Scratch of `decodeScratchBytes`. */
-  partial: Slice;
-  o: Slice;
-}
-
-export function decodeScratchBytes(shape: { heads: number; d: number; capacity: number }): number {
-  return slicesFor(shape.capacity) * shape.heads * (shape.d + 4) * 4;
-}
-
-/** Records the attention of one new token over the whole cache. The handle sets how many cached keys it is launched for, at first one. */
-export function decodeAttention(program: Program, a: DecodeAttentionOptions): { keys(count: number): void } {
-  const group = a.heads / a.kvHeads;
-  // Heads that share a workgroup: their queries and results must fit a thread's registers.
-  const together = group % 4 === 0 ? 4 : group % 2 === 0 ? 2 : 1;
-  const split = program.gpu.kernel(
-    `attention_decode ${a.cacheType} d${a.d}`,
-    compose({ HEADS: together, ...STEP }, cacheLibrary(a.cacheType, a.d), decodeShader),
-    "rrrrw",
-  );
-  const handle: GridHandle = program.dispatch(split, {
-    params: [a.heads, group, a.d, a.capacity, f32(a.d ** -0.5)],
-    buffers: [a.q, a.k, a.v, a.positions, a.partial],
-    grid: [1, a.heads / together],
-    work: STEP.KEYS * a.heads * a.d * 4,
-  });
-  const reduce = program.gpu.kernel("attention_decode_reduce", compose(STEP, decodeReduceShader), "rrw");
-  program.dispatch(reduce, {
-    params: [a.heads, a.d],
-    buffers: [a.partial, a.positions, a.o],
-    grid: [a.heads, Math.ceil(a.d / 64)],
-    work: a.heads * a.d * 4,
-  });
-  return { keys: (count) => handle.set(slicesFor(count), a.heads / together) };
 }

@@ -33,3 +33,19 @@ export function randomCache(bench: Bench, type: CacheType, rows: number, d: numb
   }
   return { slice: bench.upload(new Uint32Array(bytes.buffer)), values: openCache(type, bytes.buffer, d) };
 }
+
+function nearestHalf(x: number): number {
+  const step = 2 ** (Math.max(Math.floor(Math.log2(Math.abs(x))), -14) - 10);
+  return Math.round(x / step) * step;
+}
+
+/** What a cache keeps of one row, by formulas of their own. */
+export function keptRow(type: CacheType, row: Float64Array): Float64Array {
+  if (type === "f32") return row.map(Math.fround);
+  if (type === "f16") return row.map(nearestHalf);
+  return row.map((x, i) => {
+    const group = row.subarray(i - (i % 16), i - (i % 16) + 16);
+    const most = nearestHalf(group.reduce((a, b) => Math.max(a, Math.abs(b)), 0));
+    return (Math.round((x / most) * 127) / 127) * most;
+  });
+}

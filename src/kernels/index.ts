@@ -1,6 +1,7 @@
 export { adamw, adamw8bit, adamw8bitWords } from "./adamw.ts";
-export { attention, decodeAttention, decodeScratchBytes } from "./attention.ts";
+export { attention } from "./attention.ts";
 export { attentionBackward } from "./attention_backward.ts";
+export { decodeAttention, decodeScratchBytes } from "./attention_decode.ts";
 export { type CacheType, cacheRowBytes } from "./cache.ts";
 export { crossEntropy } from "./cross_entropy.ts";
 export { dropout } from "./dropout.ts";

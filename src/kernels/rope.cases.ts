@@ -3,7 +3,7 @@ import { type CacheType, cacheRowBytes } from "./cache.ts";
 import type { Bench, BuiltCase, KernelCase } from "./case.ts";
 import { rope, ropeBackward } from "./rope.ts";
 
-interface Shape {
+export interface RopeCaseShape {
   tokens: number;
   heads: number;
   kvHeads: number;
@@ -13,7 +13,7 @@ interface Shape {
 }
 
 /** Everything beside the projections that a rotation depends on. Slots start at 3, so the caches have room before and behind. */
-export interface RopeInputs extends Shape {
+export interface RopeInputs extends RopeCaseShape {
   capacity: number;
   norms: ArrayLike<number>;
   /** [tokens, 4]: three axes and the slot. */
@@ -22,11 +22,11 @@ export interface RopeInputs extends Shape {
 
 const EPS = 1e-6;
 
-function angle(s: Shape, position: number, j: number): number {
+function angle(s: RopeCaseShape, position: number, j: number): number {
   return position * (s.sections ? 5e6 ** ((-2 * j) / s.d) : 1e4 ** ((-4 * (j % (s.d / 4))) / s.d));
 }
 
-function axis(s: Shape, j: number): number {
+function axis(s: RopeCaseShape, j: number): number {
   if (!s.sections) return j < s.d / 4 ? 0 : 1;
   if (j % 3 === 1 && j < 3 * s.sections[1]) return 1;
   if (j % 3 === 2 && j < 3 * s.sections[2]) return 2;
@@ -109,7 +109,7 @@ export function ropeBackwardReference(
 }
 
 /** Positions and norms of a case; `random` in [0, 1). */
-export function ropeInputs(s: Shape, random: () => number): RopeInputs {
+export function ropeInputs(s: RopeCaseShape, random: () => number): RopeInputs {
   const positions = new Uint32Array(s.tokens * 4);
   for (let t = 0; t < s.tokens; t++) {
     for (let a = 0; a < 3; a++) positions[4 * t + a] = Math.floor(random() * REACH);
@@ -122,7 +122,8 @@ export function ropeInputs(s: Shape, random: () => number): RopeInputs {
 /** Positions of a table. */
 const REACH = 40;
 
-function uploads(bench: Bench, s: RopeInputs, qkv: Float32Array<ArrayBuffer>) {
+/** Inputs of a case on the GPU. */
+export function ropeUploads(bench: Bench, s: RopeInputs, qkv: Float32Array<ArrayBuffer>) {
   const table = new Float32Array(REACH * s.d);
   for (let pos = 0; pos < REACH; pos++) {
     for (let j = 0; j < s.d / 2; j++) {
@@ -145,13 +146,13 @@ function uploads(bench: Bench, s: RopeInputs, qkv: Float32Array<ArrayBuffer>) {
   };
 }
 
-function build(bench: Bench, shape: Shape): BuiltCase {
+function build(bench: Bench, shape: RopeCaseShape): BuiltCase {
   const s = ropeInputs(shape, () => bench.random());
   const qkv = bench.values(s.tokens * (s.heads + 2 * s.kvHeads) * s.d, 2);
   const { q, k, v } = ropeReference(s, qkv);
   const words = ((k.length / s.d) * cacheRowBytes(s.cacheType, s.d)) / 4;
   const options = {
-    ...uploads(bench, s, qkv),
+    ...ropeUploads(bench, s, qkv),
     cacheType: s.cacheType,
     q: bench.empty(q.length),
     k: bench.empty(words),
@@ -168,21 +169,27 @@ function build(bench: Bench, shape: Shape): BuiltCase {
   };
 }
 
-function buildBackward(bench: Bench, shape: Shape): BuiltCase {
+function buildBackward(bench: Bench, shape: RopeCaseShape): BuiltCase {
   const s = ropeInputs(shape, () => bench.random());
   const qkv = bench.values(s.tokens * (s.heads + 2 * s.kvHeads) * s.d, 2);
   const shares = s.heads * s.capacity * s.d;
   const [q, k, v] = [bench.values(s.tokens * s.heads * s.d), bench.values(shares), bench.values(shares)];
   const expected = ropeBackwardReference(s, qkv, { q, k: addUpHeads(k, s), v: addUpHeads(v, s) });
   const dqkv = bench.empty(qkv.length);
-  const options = { ...uploads(bench, s, qkv), dq: bench.upload(q), dk: bench.upload(k), dv: bench.upload(v), dqkv };
+  const options = {
+    ...ropeUploads(bench, s, qkv),
+    dq: bench.upload(q),
+    dk: bench.upload(k),
+    dv: bench.upload(v),
+    dqkv,
+  };
   return {
     record: (program) => ropeBackward(program, options),
     outputs: [{ name: "dqkv", slice: dqkv, expected }],
   };
 }
 
-const shapes: Shape[] = [
+const shapes: RopeCaseShape[] = [
   { tokens: 3, heads: 8, kvHeads: 2, d: 128, cacheType: "f32", sections: [24, 20, 20] },
   { tokens: 5, heads: 4, kvHeads: 4, d: 32, cacheType: "f32", sections: [6, 5, 5] },
   { tokens: 1, heads: 4, kvHeads: 1, d: 16, cacheType: "f32", sections: [4, 2, 2] },
@@ -199,10 +206,10 @@ const shapes: Shape[] = [
  * f16 keeps 11 bits: at most 2^-12 of each value, 2^-12/√3 in the mean. Of 16 values in 8 bits the largest is 1.7 to 2.1 times their mean
  * square's root, and a step is 1/127 of it: the error is 1/√12 of a step, 0.4 to 0.5 %.
  */
-const STORED = { f32: 1e-6, f16: 3e-4, i8: 6e-3 };
+export const STORED = { f32: 1e-6, f16: 3e-4, i8: 6e-3 };
 
-const cost = (s: Shape) => s.tokens * (s.heads + 2 * s.kvHeads) * s.d;
-const label = (s: Shape) => `${s.tokens} tokens, ${s.heads}+2×${s.kvHeads} heads of ${s.d}`;
+const cost = (s: RopeCaseShape) => s.tokens * (s.heads + 2 * s.kvHeads) * s.d;
+const label = (s: RopeCaseShape) => `${s.tokens} tokens, ${s.heads}+2×${s.kvHeads} heads of ${s.d}`;
 
 export const ropeCases: KernelCase[] = [
   ...shapes.map((s) => ({

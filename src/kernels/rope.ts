@@ -1,10 +1,8 @@
-import storeF16 from "../../shaders/lib/cache_store_f16.wgsl?raw";
-import storeF32 from "../../shaders/lib/cache_store_f32.wgsl?raw";
-import storeI8 from "../../shaders/lib/cache_store_i8.wgsl?raw";
+import rotary from "../../shaders/lib/rotary.wgsl?raw";
 import ropeShader from "../../shaders/rope.wgsl?raw";
 import backwardShader from "../../shaders/rope_backward.wgsl?raw";
 import { f32, type Program } from "../gpu/index.ts";
-import type { CacheType } from "./cache.ts";
+import { type CacheType, cacheStore } from "./cache.ts";
 import { composeReduce, type Slice } from "./source.ts";
 
 export interface RopeShape {
@@ -34,13 +32,12 @@ export interface RopeOptions extends RopeShape {
   v: Slice;
 }
 
-const STORES: Record<CacheType, string> = { f32: storeF32, f16: storeF16, i8: storeI8 };
-
 /** Records: split a fused QKV projection into heads, norm and rotate q and k, store k and v. Source: qwen3-vl.md §5.3, §6.2, §6.3. */
 export function rope(program: Program, o: RopeOptions): void {
   const norm = o.norms !== undefined;
   const vision = o.sections === undefined;
-  const code = composeReduce(program.gpu, 64, { NORM: norm, VISION: vision }, STORES[o.cacheType], ropeShader);
+  const libraries = [cacheStore(o.cacheType, o.d), rotary];
+  const code = composeReduce(program.gpu, 64, { NORM: norm, VISION: vision }, ...libraries, ropeShader);
   const kernel = program.gpu.kernel(`rope ${vision ? "vision" : "m-rope"} ${o.cacheType}`, code, "rrrrwww");
   const slots = o.heads + 2 * o.kvHeads;
   program.dispatch(kernel, {
@@ -51,7 +48,8 @@ export function rope(program: Program, o: RopeOptions): void {
   });
 }
 
-function ropeParams(o: RopeShape): number[] {
+/** The parameters that rope and attention_decode have in common. */
+export function ropeParams(o: RopeShape): number[] {
   const [, h = 0, w = 0] = o.sections ?? [];
   const [sectionH, sectionW] = o.sections ? [3 * h, 3 * w] : [o.d / 4, 0];
   return [o.tokens, o.heads, o.kvHeads, o.d, o.capacity, sectionH, sectionW, f32(o.eps ?? 0)];
@@ -70,7 +68,7 @@ export interface RopeBackwardOptions extends RopeShape {
 /** Records the gradient of `rope` by the fused projection. Source: qwen3-vl.md §9.7. */
 export function ropeBackward(program: Program, o: RopeBackwardOptions): void {
   const constants = { NORM: o.norms !== undefined, VISION: o.sections === undefined };
-  const code = composeReduce(program.gpu, 64, constants, backwardShader);
+  const code = composeReduce(program.gpu, 64, constants, rotary, backwardShader);
   const slots = o.heads + 2 * o.kvHeads;
   program.dispatch(program.gpu.kernel("rope_backward", code, "rrrrrrrw"), {
     params: ropeParams(o),

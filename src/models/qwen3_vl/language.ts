@@ -60,6 +60,9 @@ export function activationBytes(text: TextConfig, { capacity, maxRows }: Languag
   return 4 * (maxRows * row + table + scratch + 2 * text.vocabSize + capacity) + sampleScratchBytes(text.vocabSize);
 }
 
+/** What attention in a layer works on, but for which tokens. */
+type LayerHeads = Omit<Parameters<typeof decodeAttention>[1], "positions" | "partial" | "o">;
+
 /** The decoder of Qwen3-VL with its KV cache and the buffers of a running generation: qwen3-vl.md §6. */
 export class LanguageModel {
   readonly capacity: number;
@@ -194,18 +197,11 @@ export class LanguageModel {
       const taps = this.#config.vision.deepstackVisualIndexes.length;
       const keys = chunk.positions[4 * (count - 1) + 3]! + 1;
       for (let i = 0; i < text.numHiddenLayers; i++) {
-        this.#block(program, i, count, b.positions, (k, v) =>
-          attention(program, {
-            ...this.#heads(),
-            q: b.q,
-            k,
-            v,
-            ranges: b.ranges,
-            o: b.att,
-            tokens: count,
-            keys: keys - count / 2,
-          }),
-        );
+        this.#block(program, i, count, (heads) => {
+          rope(program, { ...heads, tokens: count, positions: b.positions, q: b.q });
+          const spans = { ranges: b.ranges, keys: keys - count / 2 };
+          attention(program, { ...heads, ...spans, tokens: count, q: b.q, o: b.att });
+        });
         options.tap?.(program, "hidden", b.x, count, text.hiddenSize);
         if (i < taps) place(1 + i, true);
       }
@@ -226,9 +222,16 @@ export class LanguageModel {
     }
   }
 
-  #heads() {
+  #heads(i: number): LayerHeads {
     const { text } = this.#config;
     return {
+      qkv: this.#b.qkv,
+      table: this.#table,
+      norms: this.#weights.vector(`language.layers.${i}.qk_norm`),
+      eps: text.rmsNormEps,
+      sections: text.mropeSection,
+      k: this.#keys[i]!,
+      v: this.#values[i]!,
       heads: text.numAttentionHeads,
       kvHeads: text.numKeyValueHeads,
       d: text.headDim,
@@ -237,29 +240,15 @@ export class LanguageModel {
     };
   }
 
-  /** One decoder layer on the first `rows` rows of the residual stream. `attend` records attention from q into att. */
-  #block(program: Program, i: number, rows: number, positions: Slice, attend: (k: Slice, v: Slice) => void): void {
+  /** One decoder layer on the first `rows` rows of the residual stream. `attend` records attention from qkv into att and the cache. */
+  #block(program: Program, i: number, rows: number, attend: (heads: LayerHeads) => void): void {
     const { text } = this.#config;
     const w = this.#weights;
     const b = this.#b;
     const layer = `language.layers.${i}.`;
-    const [k, v] = [this.#keys[i]!, this.#values[i]!];
     const normed = { x: b.x, m: rows, eps: text.rmsNormEps, normed: b.n };
     w.linear(`${layer}qkv`).forwardNormed(program, { ...normed, gain: w.vector(`${layer}input_norm`), y: b.qkv });
-    rope(program, {
-      ...this.#heads(),
-      qkv: b.qkv,
-      tokens: rows,
-      table: this.#table,
-      positions,
-      q: b.q,
-      k,
-      v,
-      norms: w.vector(`${layer}qk_norm`),
-      eps: text.rmsNormEps,
-      sections: text.mropeSection,
-    });
-    attend(k, v);
+    attend(this.#heads(i));
     w.linear(`${layer}o`).forward(program, { x: b.att, y: b.x, m: rows, accumulate: true });
     const gain = w.vector(`${layer}post_norm`);
     w.linear(`${layer}gate_up`).forwardNormed(program, { ...normed, gain, y: b.act, gateUp: b.gu });
@@ -303,17 +292,9 @@ export class LanguageModel {
     const program = new Program(this.#gpu, "decode");
     embedding(program, this.state.token, this.#weights.matrix("language.embed"), b.x, 1);
     for (let i = 0; i < text.numHiddenLayers; i++) {
-      this.#block(program, i, 1, this.state.positions, (k, v) => {
-        const { keys } = decodeAttention(program, {
-          ...this.#heads(),
-          q: b.q,
-          k,
-          v,
-          positions: this.state.positions,
-          partial: b.partial,
-          o: b.att,
-        });
-        grow.push(keys);
+      this.#block(program, i, 1, (heads) => {
+        const { positions } = this.state;
+        grow.push(decodeAttention(program, { ...heads, positions, partial: b.partial, o: b.att }).keys);
       });
     }
     this.#logits(program, b.x, 1, this.state.logits);
