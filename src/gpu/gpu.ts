@@ -91,6 +91,8 @@ export class Gpu {
   readonly variants: { subgroups: boolean; half: boolean; matrix: MatrixUnits | undefined };
   /** What was measured to be best on this device, by the name of the question; kernels have a default for each. */
   readonly choices = new Map<string, number>();
+  /** Each gives back memory that is kept for speed alone; all do when memory is asked for elsewhere. */
+  readonly spares = new Set<() => void>();
   /** Set once the device is gone. */
   lostReason: string | undefined;
   /** First validation or internal error that no scope caught; reported with the next read-back. */
@@ -208,6 +210,9 @@ export class Gpu {
 
   /** Runs `allocate` and turns a GPU out-of-memory into an `OutOfMemory` error that names `what`. */
   async allocating<T>(what: string, allocate: () => T): Promise<T> {
+    for (const giveBack of this.spares) giveBack();
+    // What is then done with a buffer that could not be had is invalid too, and no fault of ours.
+    this.device.pushErrorScope("validation");
     this.device.pushErrorScope("out-of-memory");
     let result: T | undefined;
     let thrown: unknown;
@@ -216,7 +221,8 @@ export class Gpu {
     } catch (error) {
       thrown = error;
     }
-    const error = await this.device.popErrorScope();
+    const [error, invalid] = await Promise.all([this.device.popErrorScope(), this.device.popErrorScope()]);
+    if (!error && invalid) this.firstError ??= invalid.message;
     if (thrown) throw thrown;
     if (error) {
       throw new TabTuneError(

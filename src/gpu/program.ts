@@ -4,6 +4,9 @@ import type { Gpu, Kernel, Slice } from "./gpu.ts";
 
 interface Dispatch {
   kernel: Kernel;
+  buffers: readonly Slice[];
+  /** Where its parameters are. */
+  slot: number;
   bindGroup: GPUBindGroup;
   x: number;
   y: number;
@@ -61,6 +64,9 @@ export class Program {
   #count = 0;
   /** Dispatches whose parameters are on the GPU. */
   #sealed = 0;
+  /** Steps before those that wait. */
+  #held: number | undefined;
+  #isCut = false;
 
   constructor(gpu: Gpu, label: string) {
     this.gpu = gpu;
@@ -85,20 +91,14 @@ export class Program {
 
   dispatch(kernel: Kernel, { params, buffers, grid, work }: DispatchSpec): GridHandle {
     if (params.length * 4 > SLOT) throw new Error(`${kernel.label}: parameters larger than ${SLOT} bytes`);
-    const slot = this.#count % PAGE;
-    if (slot === 0) {
+    const slot = this.#count++;
+    if (slot % PAGE === 0) {
       const uniform = this.gpu.uniform("parameters", `${this.label} parameters`, PAGE * SLOT);
       this.#pages.push({ uniform, words: new Uint32Array((PAGE * SLOT) / 4) });
     }
-    const page = this.#pages.at(-1)!;
-    page.words.set(params, (slot * SLOT) / 4);
-    const entries: GPUBindGroupEntry[] = [
-      { binding: 0, resource: { buffer: page.uniform, offset: slot * SLOT, size: SLOT } },
-      ...buffers.map((b, i) => ({ binding: i + 1, resource: { buffer: b.buffer, offset: b.offset, size: b.size } })),
-    ];
-    const bindGroup = this.gpu.device.createBindGroup({ label: kernel.label, layout: kernel.layout, entries });
-    const step: Dispatch = { kernel, bindGroup, x: grid[0], y: grid[1] ?? 1, z: grid[2] ?? 1, work };
-    this.#count++;
+    this.#pages.at(-1)!.words.set(params, ((slot % PAGE) * SLOT) / 4);
+    const bindGroup = this.#bind(kernel, buffers, slot);
+    const step: Dispatch = { kernel, buffers, slot, bindGroup, x: grid[0], y: grid[1] ?? 1, z: grid[2] ?? 1, work };
     this.#steps.push(step);
     return {
       set(x, y = 1, z = 1) {
@@ -107,6 +107,43 @@ export class Program {
         step.z = z;
       },
     };
+  }
+
+  #bind(kernel: Kernel, buffers: readonly Slice[], slot: number): GPUBindGroup {
+    const { uniform } = this.#pages[Math.floor(slot / PAGE)]!;
+    const entries: GPUBindGroupEntry[] = [
+      { binding: 0, resource: { buffer: uniform, offset: (slot % PAGE) * SLOT, size: SLOT } },
+    ];
+    for (const { buffer, offset, size } of buffers) {
+      entries.push({ binding: entries.length, resource: { buffer, offset, size } });
+    }
+    return this.gpu.device.createBindGroup({ layout: kernel.layout, entries });
+  }
+
+  /** Puts buffers of equal size in the place of some that dispatches were recorded with. */
+  replace(others: ReadonlyMap<GPUBuffer, GPUBuffer>): void {
+    for (const step of this.#steps) {
+      if (!("kernel" in step) || !step.buffers.some(({ buffer }) => others.has(buffer))) continue;
+      step.buffers = step.buffers.map((slice) => ({ ...slice, buffer: others.get(slice.buffer) ?? slice.buffer }));
+      step.bindGroup = this.#bind(step.kernel, step.buffers, step.slot);
+    }
+  }
+
+  /** What is recorded from here on waits for the promise that `run` may be given. */
+  hold(): void {
+    this.#held ??= this.#steps.length;
+  }
+
+  /** Rows that a dispatch may take of `most`, so that none runs long on a slow device: all, or a multiple of 64. */
+  rowsAtOnce(workPerRow: number, most: number): number {
+    const rows = Math.ceil(this.gpu.governor.rows(workPerRow, 64, most) / 64) * 64;
+    if (rows < most) this.#isCut = true;
+    return rows;
+  }
+
+  /** True when a dispatch was cut for the pace that the device had: it may be another one the next time. */
+  get isCut(): boolean {
+    return this.#isCut;
   }
 
   /** Dispatches and work (FLOPs) by the label of their kernel. */
@@ -190,10 +227,11 @@ export class Program {
   /**
    * Runs the whole list in submits that the governor keeps short, at most three in flight.
    * Stops between two submits when the signal fires. Resolves when the GPU has finished.
+   * @param until  awaited while the GPU works on what was recorded before `hold`
    */
-  async run(signal?: AbortSignal, onProgress?: (share: number) => void): Promise<void> {
+  async run(signal?: AbortSignal, onProgress?: (share: number) => void, until?: Promise<unknown>): Promise<void> {
     const flight = new Flight(this.gpu.governor);
-    await this.#submit(0, flight, signal, (end) => onProgress?.(end / this.#steps.length));
+    await this.#submit(0, flight, signal, (end) => onProgress?.(end / this.#steps.length), until);
     await flight.landed();
     throwIfCancelled(signal);
   }
@@ -228,14 +266,20 @@ export class Program {
     flight: Flight,
     signal: AbortSignal | undefined,
     onDone?: (end: number) => void,
+    until?: Promise<unknown>,
   ): Promise<number> {
     const { device, governor } = this.gpu;
     await this.ready(at);
+    let stop = until ? (this.#held ?? 0) : this.#steps.length;
     while (at < this.#steps.length) {
+      if (at === stop) {
+        await until;
+        stop = this.#steps.length;
+      }
       throwIfCancelled(signal);
       let work = 0;
       let end = at;
-      while (end < this.#steps.length) {
+      while (end < stop) {
         const cost = costOf(this.#steps[end]!);
         if (end > at && work + cost > governor.budget) break;
         work += cost;

@@ -63,7 +63,7 @@ export function attention(program: Program, a: AttentionOptions): void {
   const kernel = matrix ? matrixAttention(gpu, "o", a.d, a.cacheType, a.lse !== undefined) : portableAttention(gpu, a);
   const workPerRow = 4 * a.heads * a.d * Math.max(1, a.keys);
   // 64 rows keep the byte offsets of q, ranges and o at multiples of 256.
-  const step = Math.ceil(gpu.governor.rows(workPerRow, 64, a.tokens) / 64) * 64;
+  const step = program.rowsAtOnce(workPerRow, a.tokens);
   const [group, vecs, scale] = [a.heads / a.kvHeads, a.d / 4, f32(a.d ** -0.5)];
   for (let row = 0; row < a.tokens; row += step) {
     const tokens = Math.min(step, a.tokens - row);

@@ -64,7 +64,7 @@ export function attentionBackward(program: Program, a: AttentionBackwardOptions)
     const strides = byKey ? [...keys, ...queries] : [...queries, ...keys];
     const count = byKey ? a.keys : a.tokens;
     const workPerRow = ((name === "dv" ? 4 : 6) * a.tokens * a.heads * a.d * Math.max(1, a.seen)) / count;
-    const step = Math.ceil(program.gpu.governor.rows(workPerRow, 64, count) / 64) * 64;
+    const step = program.rowsAtOnce(workPerRow, count);
     for (let row = 0; row < count; row += step) {
       const end = Math.min(count, row + step);
       program.dispatch(kernel, {

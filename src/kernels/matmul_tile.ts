@@ -8,7 +8,7 @@ import tileShader from "../../shaders/matmul_tile.wgsl?raw";
 import matrixShader from "../../shaders/matmul_tile_subgroup_matrix.wgsl?raw";
 import type { Program } from "../gpu/index.ts";
 import type { FloatMatrix, Matrix, MatrixBlock } from "./matrix.ts";
-import { compose, composeMatrix, type Gpu, type Slice, sliceFrom } from "./source.ts";
+import { compose, composeHalf, composeMatrix, type Gpu, joined, type Slice, sliceFrom } from "./source.ts";
 import { weightLibrary } from "./weight_library.ts";
 
 export type Activation = "none" | "gelu_tanh" | "gelu_erf";
@@ -101,7 +101,7 @@ function composeTiles(
   if (!subgroups) {
     const sizes = { BM: o.bm, BN: o.bn, BK: o.bk, SPLIT: split };
     if (!half) return compose({ ...flags, ...sizes }, ...libraries, tileF32, tileShader);
-    return `enable f16;\n${compose({ ...flags, ...sizes }, ...libraries, tileF16, tileShader)}`;
+    return composeHalf({ ...flags, ...sizes }, ...libraries, tileF16, tileShader);
   }
   const units = { BK: o.bk, SUBGROUP: variants.matrix!.subgroup, SG_ROWS: subgroups[0], SG_COLS: subgroups[1] };
   return composeMatrix({ ...flags, ...units }, ...libraries, matrixShader);
@@ -111,7 +111,7 @@ type Flags = Record<string, number | boolean>;
 
 /** The function that a product applies to what it stores. */
 export function activate(kind: Activation = "none"): string {
-  return `${activation}\nfn activate(v: f32) -> f32 {\n  return ${kind === "none" ? "v" : `${kind}(v)`};\n}\n`;
+  return joined(activation, `fn activate(v: f32) -> f32 {\n  return ${kind === "none" ? "v" : `${kind}(v)`};\n}\n`);
 }
 
 /** The bias of a block's rows; another buffer, never read, when there is none. */
@@ -142,7 +142,7 @@ export function matmulTiles(program: Program, o: TileOptions): void {
     const [xColumn, yColumn] = backward ? [row0, 0] : [0, row0];
     // A dispatch on a slow device is cut by rows of X, so that none runs long; offsets stay multiples of 256 bytes.
     const workPerRow = 2 * rows * weight.cols;
-    const step = Math.ceil(gpu.governor.rows(workPerRow, 64, m) / 64) * 64;
+    const step = program.rowsAtOnce(workPerRow, m);
     for (let row = 0; row < m; row += step) {
       const here = Math.min(step, m - row);
       program.dispatch(kernel, {

@@ -2,28 +2,69 @@ import reduce from "../../shaders/lib/reduce.wgsl?raw";
 import reduceSubgroup from "../../shaders/lib/reduce_subgroup.wgsl?raw";
 import type { Gpu, Kernel, Slice } from "../gpu/index.ts";
 
+/** Texts by their parts, one after the other. */
+interface Known {
+  text?: string;
+  next: Map<string, Known>;
+}
+const known: Known = { next: new Map() };
+
+/**
+ * The parts under each other. Equal parts give the same string, so that a device finds its kernel by a hash that is known already:
+ * thousands of dispatches are recorded before a step, and a shader has 20 kB.
+ */
+export function joined(...parts: string[]): string {
+  let at = known;
+  for (const part of parts) {
+    let next = at.next.get(part);
+    if (!next) {
+      next = { next: new Map() };
+      at.next.set(part, next);
+    }
+    at = next;
+  }
+  at.text ??= parts.join("\n");
+  return at.text;
+}
+
+type Constants = Record<string, number | boolean>;
+
+function head(constants: Constants): string {
+  let text = "";
+  for (const [name, value] of Object.entries(constants)) {
+    text += `const ${name}: ${typeof value === "number" ? "u32" : "bool"} = ${value};\n`;
+  }
+  return text;
+}
+
 /**
  * Writes the head of a shader: constants first, then library files, then the shader itself.
  * There is no other preprocessing; a variant that differs in structure is another file.
  */
-export function compose(constants: Record<string, number | boolean>, ...parts: string[]): string {
-  const head = Object.entries(constants).map(
-    ([name, value]) => `const ${name}${typeof value === "number" ? ": u32" : ": bool"} = ${value};`,
-  );
-  return [...head, ...parts].join("\n");
+export function compose(constants: Constants, ...parts: string[]): string {
+  return joined(head(constants), ...parts);
+}
+
+/** The head of a shader that computes in f16. */
+export function composeHalf(constants: Constants, ...parts: string[]): string {
+  return joined("enable f16;", head(constants), ...parts);
 }
 
 /** The head of a shader that sums over its workgroup: subgroup operations where they exist and compute rightly. */
-export function composeReduce(gpu: Gpu, wg: number, constants: Record<string, number | boolean>, ...parts: string[]) {
-  if (!gpu.variants.subgroups) return compose({ WG: wg, ...constants }, reduce, ...parts);
-  return `enable subgroups;\n${compose({ WG: wg, ...constants }, reduceSubgroup, ...parts)}`;
+export function composeReduce(gpu: Gpu, wg: number, constants: Constants, ...parts: string[]) {
+  const all = head({ WG: wg, ...constants });
+  if (!gpu.variants.subgroups) return joined(all, reduce, ...parts);
+  return joined("enable subgroups;", all, reduceSubgroup, ...parts);
 }
 
+const MATRIX_HEAD = `enable f16;
+enable subgroups;
+enable chromium_experimental_subgroup_matrix;
+diagnostic(off, chromium.subgroup_matrix_uniformity);`;
+
 /** The head of a shader for matrix units. */
-export function composeMatrix(constants: Record<string, number | boolean>, ...parts: string[]): string {
-  const head = ["f16", "subgroups", "chromium_experimental_subgroup_matrix"].map((name) => `enable ${name};`);
-  head.push("diagnostic(off, chromium.subgroup_matrix_uniformity);");
-  return [...head, compose(constants, ...parts)].join("\n");
+export function composeMatrix(constants: Constants, ...parts: string[]): string {
+  return joined(MATRIX_HEAD, head(constants), ...parts);
 }
 
 /** A one-dimensional grid folded over y, since no dimension may pass 65,535 workgroups. */

@@ -9,6 +9,7 @@ import weightBf16 from "../../shaders/lib/weight_bf16.wgsl?raw";
 import grouped from "../../shaders/lib/weight_grouped.wgsl?raw";
 import weightQ4 from "../../shaders/lib/weight_q4.wgsl?raw";
 import { type CodeKind, grouping, type MetaKind, metaWords, type SlotScheme } from "../formats/index.ts";
+import { joined } from "./source.ts";
 
 /** A scheme that matrices are stored in. */
 export type MatrixScheme = Exclude<SlotScheme, "f32">;
@@ -34,8 +35,8 @@ export function weightLibrary(scheme: MatrixScheme): WeightLibrary {
   const { bits, group, code, meta } = grouping(scheme)!;
   if (meta === "f16_pair") return { constants: { GROUP: group }, weight: weightQ4, raw: rawQ4, unit: unitQ4 };
   const constants = { GROUP: group, BITS: bits, CODE: CODES[code], META: METAS[meta], META_WORDS: metaWords(meta) };
-  const opened = [codebook, codebookConstant, grouped].join("\n");
+  const opened = joined(codebook, codebookConstant, grouped);
   // Decoding opens every weight for one product, and has shared memory to spare.
-  const unit = code === "nf4" || code === "fp4" ? [codebook, codebookShared, grouped].join("\n") : opened;
+  const unit = code === "nf4" || code === "fp4" ? joined(codebook, codebookShared, grouped) : opened;
   return { constants, weight: opened, raw: opened, unit };
 }
