@@ -12,7 +12,7 @@ import { RandomCheckpoint } from "./random_checkpoint.ts";
 
 const checkpoint = new RandomCheckpoint({
   ...{ layers: 1, hidden: 32, heads: 1, kvHeads: 1, headDim: 32, ffn: 32, tied: true, vocabulary: 263 },
-  vision: { depth: 1, hidden: 32, heads: 1, ffn: 32, taps: [], positions: 16 },
+  vision: { depth: 2, hidden: 32, heads: 1, ffn: 32, taps: [0], positions: 16 },
 });
 
 const [WIDTH, HEIGHT] = [64, 128];
@@ -130,5 +130,46 @@ describe("a picture file", () => {
   it("keeps its colours as they are stored, whatever gamma it claims", async () => {
     const seen = await corners("gamma.png", withGamma(colourPng(WIDTH, HEIGHT, pixel), 1));
     expectColours(seen.corners, [RED, GREEN, BLUE, YELLOW], 0.01);
+  });
+
+  it("finds what an earlier one of its size left, and comes out bit for bit as if there had been none", async () => {
+    const urls = [
+      [WIDTH, HEIGHT, 1],
+      [WIDTH, HEIGHT, 3],
+      [HEIGHT, HEIGHT, 5],
+    ].map(([width, height, step], i) => {
+      writeFileSync(
+        join(folder, `size${i}.png`),
+        colourPng(width!, height!, (x, y) => [(x * step!) & 255, y, x ^ y]),
+      );
+      return `${app.origin}/pictures/size${i}.png`;
+    });
+    // The first two have the same size.
+    const order = [0, 1, 2, 0, 2, 1];
+    const { fresh, again } = await app.page.evaluate(
+      async ({ urls, order }) => {
+        const { debugEncode } = tabtune.engine as unknown as DebugApi;
+        return {
+          fresh: await debugEncode(urls.map((url) => ({ url, fresh: true }))),
+          again: await debugEncode([
+            ...order.map((i) => ({ url: urls[i]! })),
+            { url: urls[2]!, cancel: true },
+            { url: urls[2]! },
+            { url: urls[0]!, cancel: true },
+            { url: urls[1]! },
+          ]),
+        };
+      },
+      { urls, order },
+    );
+    expect(fresh.map(({ list }) => list)).toEqual([0, 1, 2]);
+    expect(fresh[0]!.features).toHaveLength(2);
+    expect(fresh[0]!.features[1]).not.toEqual(fresh[1]!.features[1]);
+    // The larger size takes a larger workspace, which then does for both.
+    expect(again.map(({ list }) => list)).toEqual([0, 0, 1, 2, 1, 2, -1, 1, -1, 2]);
+    const expected = [...order, -1, 2, -1, 1].map((i) => fresh[i]?.features ?? []);
+    expect(again.map(({ features }) => features)).toEqual(expected);
+    expect(again.map(({ kept }) => kept > 0)).toEqual(again.map(() => true));
+    expect(again.map(({ left }) => left)).toEqual(again.map(() => 0));
   });
 });

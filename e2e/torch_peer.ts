@@ -22,7 +22,7 @@ const gigabytes: Turn = (value) => ({ value: (1e9 * value) / 2 ** 20, unit: "MiB
 const BESIDE: Record<string, [part: string, name: string, turn: Turn]> = {
   "decode, a token, context 128": ["decode", "context 128, greedy", rate(1)],
   "prefill, 512 tokens": ["prefill", "512 tokens", rate(512)],
-  "vision tower, 448": ["vision", "448 × 448", milliseconds],
+  "vision tower, 448": ["vision", "448 × 448, next of its size", milliseconds],
   "lora step, 326 tokens": ["lora step", "326 tokens", milliseconds],
   "lora step, 326 tokens, GB": ["lora step", "326 tokens, GPU memory", gigabytes],
   "lora step, 1026 tokens": ["lora step", "1026 tokens", milliseconds],

@@ -62,6 +62,25 @@ export interface DebugTrainResult {
   logits: Float32Array<ArrayBuffer>[];
 }
 
+/** A picture for the tower alone. */
+export interface DebugEncode {
+  url: string;
+  /** Give back first what earlier pictures left, so that everything is allocated and recorded anew. */
+  fresh?: boolean;
+  /** Cancel as soon as something has run. */
+  cancel?: boolean;
+}
+
+export interface DebugEncoded {
+  /** Bits of E and the DeepStack features; none when cancelled. */
+  features: Uint32Array<ArrayBuffer>[];
+  /** Which of the recorded lists ran, numbered in order of their first run. */
+  list: number;
+  /** GPU bytes of the workspace afterwards, and when it is given back too. */
+  kept: number;
+  left: number;
+}
+
 /** How keys and values are cached. */
 export type DebugCache = "f32" | "f16" | "i8";
 
@@ -77,6 +96,8 @@ export interface DebugApi {
     gguf?: GgufNames;
   }): Promise<void>;
   debugForward(request: DebugRequest): Promise<DebugForward>;
+  /** Encodes pictures one after the other. */
+  debugEncode(pictures: DebugEncode[]): Promise<DebugEncoded[]>;
   /** Greedy tokens with no end of turn. */
   debugGreedy(request: DebugRequest & { maxNewTokens: number }): Promise<number[]>;
   debugTrain(request: DebugTrainRequest): Promise<DebugTrainResult>;

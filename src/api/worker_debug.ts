@@ -14,6 +14,7 @@ import {
 import { decodeImage } from "../processor/index.ts";
 import type { BenchApi } from "./bench_protocol.ts";
 import type { DebugApi, DebugCache, DebugForward, DebugRequest } from "./debug_protocol.ts";
+import { debugEncode } from "./worker_debug_encode.ts";
 import { debugTrain } from "./worker_debug_train.ts";
 
 /** The part of the worker that tests reach into. */
@@ -42,6 +43,7 @@ export class DebugSide {
       debugDevice: (options) => this.#worker.openDevice(options),
       debugLoad: (options) => this.#load(options),
       debugForward: (request) => this.#forward(request),
+      debugEncode: (pictures) => debugEncode(this.#worker.engine, pictures),
       debugGreedy: (request) => this.#greedy(request),
       debugBench: async (options, onRow) => {
         // Loaded on demand: visitors never need it.

@@ -43,6 +43,8 @@ export async function debugTrain(engine: Engine, request: DebugTrainRequest): Pr
   const options = { maxTokens: request.maxTokens, maxPatches: trainsTower ? 1024 : 0, dropout: request.dropout };
   const { counts, largest: _, ...plan } = loraTrainingBytes(config, adapted, options);
   const planned = Object.values(plan).reduce((a, b) => a + b, 0) + optimizerBytes(request.optimizer, counts);
+  // What the pictures left would be given back while the rest is allocated.
+  model.vision.release();
   const before = gpu.ledger.total;
   const adapter = await GpuAdapter.create(gpu, config, adapted);
   const training = await LoraTraining.create(gpu, config, model.weights, adapter, options);

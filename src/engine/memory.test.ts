@@ -3,7 +3,7 @@ import { configOf, PRESETS } from "../../e2e/checkpoint_shapes.ts";
 import { RandomCheckpoint } from "../../e2e/random_checkpoint.ts";
 import { TabTuneError } from "../errors.ts";
 import { openCheckpoint } from "../formats/index.ts";
-import { Gpu } from "../gpu/index.ts";
+import { Gpu, type Slice } from "../gpu/index.ts";
 import { GpuWeights, parseConfig, weightSlots } from "../models/index.ts";
 import { fitCache } from "./fit_cache.ts";
 import { longestContext, planMemory, visionBytes } from "./memory.ts";
@@ -62,7 +62,102 @@ describe.skipIf(!entry)("memory (skipped where the package webgpu has no binary)
     const pixels = new Float32Array(side * side * 1536);
     await model.vision.encode(pixels, [1, side, side], { tap });
     within(encoding["vision workspace"]! + encoding["image features"]!, visionBytes(config, side * side));
+    model.vision.release();
     model.language.free();
+    expect(gpu.ledger.byOwner()["vision workspace"]).toBeUndefined();
+  });
+
+  it("for pictures is kept between them up to what was planned, and given back when asked for elsewhere", async () => {
+    const plan = planMemory(gpu, config, { contextLength: 512 });
+    const { model } = await fitCache(gpu, config, weights, plan);
+    const workspace = () => gpu.ledger.byOwner()["vision workspace"] ?? 0;
+    /** Encodes a square of so many patches; says how many buffers and bind groups that took. */
+    const encode = async (side: number) => {
+      const { device } = gpu;
+      const made = { createBuffer: 0, createBindGroup: 0 };
+      for (const name of Object.keys(made) as (keyof typeof made)[]) {
+        const original = device[name] as (descriptor: never) => unknown;
+        Object.assign(device, {
+          [name]: (descriptor: never) => {
+            made[name]++;
+            return original.call(device, descriptor);
+          },
+        });
+      }
+      try {
+        const { features } = await model.vision.encode(new Float32Array(side * side * 1536), [1, side, side]);
+        for (const slice of features) gpu.free(slice);
+        return made;
+      } finally {
+        for (const name of Object.keys(made)) Reflect.deleteProperty(device, name);
+      }
+    };
+    // The first of all are cut for a device whose pace is unknown.
+    gpu.governor.learn(1e12, 1);
+    for (let i = 0; i < 8; i++) gpu.governor.learn(1e12, 1);
+    const first = await encode(16);
+    expect(first.createBindGroup).toBeGreaterThan(20);
+    // Only the features of this picture, and the products that write them.
+    expect(await encode(16)).toEqual({ createBuffer: 3, createBindGroup: 3 });
+    const kept = workspace();
+    expect(kept).toBeGreaterThan(0);
+    expect(kept).toBeLessThanOrEqual(visionBytes(config, 256));
+    // A smaller one has room in it: its tables, its parameters, its features.
+    expect((await encode(8)).createBuffer).toBe(5 + 1 + 3);
+    expect(await encode(16)).toEqual({ createBuffer: 3, createBindGroup: 3 });
+
+    await gpu.allocating("something else", () => undefined);
+    expect(workspace()).toBe(0);
+    expect((await encode(16)).createBindGroup).toBe(first.createBindGroup);
+
+    // Planned is a picture of 80 × 80 patches.
+    expect(plan.visionBytes).toBe(visionBytes(config, 80 ** 2));
+    await encode(100);
+    expect(workspace()).toBe(0);
+    model.vision.release();
+    model.language.free();
+  });
+
+  it("that a picture lacks is looked for in what earlier ones left", async () => {
+    const { model } = await fitCache(gpu, config, weights, planMemory(gpu, config, { contextLength: 512 }));
+    const encode = async (side: number) => {
+      const { features } = await model.vision.encode(new Float32Array(side * side * 1536), [1, side, side]);
+      for (const slice of features) gpu.free(slice);
+    };
+    const before = gpu.ledger.total;
+    await encode(32);
+    const full = gpu.ledger.total;
+    expect(full).toBeGreaterThan(before);
+    const { allocating } = gpu;
+    gpu.allocating = async (what, allocate) => {
+      const result = await allocating.call(gpu, what, allocate);
+      if (gpu.ledger.total > full) throw new TabTuneError("OutOfMemory", "planted");
+      return result as never;
+    };
+    await encode(8);
+    expect(gpu.ledger.total).toBeLessThan(full);
+    gpu.allocating = async (_, allocate) => {
+      allocate();
+      throw new TabTuneError("OutOfMemory", "planted");
+    };
+    await expect(encode(8)).rejects.toMatchObject({ name: "OutOfMemory" });
+    gpu.allocating = allocating;
+    expect(gpu.ledger.total).toBe(before);
+    model.language.free();
+  });
+
+  it("that the device has not is said to be missing, and what was done with it is no fault of the device", async () => {
+    const before = gpu.ledger.total;
+    const made: Slice[] = [];
+    // Dawn's null device has 512 MiB.
+    const tried = gpu.allocating("a test", () => {
+      for (let i = 0; i < 6; i++) made.push(gpu.storage("test", "too much", gpu.maxBytes));
+      for (const slice of made) gpu.write(slice, new Uint8Array(16));
+    });
+    await expect(tried).rejects.toMatchObject({ name: "OutOfMemory", message: expect.stringContaining("a test") });
+    for (const slice of made) gpu.free(slice);
+    expect(gpu.ledger.total).toBe(before);
+    expect(gpu.firstError).toBeUndefined();
   });
 
   it("that does not suffice for the cache and a picture halves the context, and all of a failed try is given back", async () => {

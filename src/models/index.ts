@@ -12,6 +12,7 @@ export type {
   TrainedBuffer,
   TrainImage,
 } from "./qwen3_vl/trainable.ts";
-export { type ImageFeatures, maxPatches, VISION_CHUNK } from "./qwen3_vl/vision.ts";
+export { type ImageFeatures, maxPatches } from "./qwen3_vl/vision.ts";
 export type { Grid } from "./qwen3_vl/vision_inputs.ts";
+export { VISION_CHUNK } from "./qwen3_vl/vision_workspace.ts";
 export { GpuWeights, gpuWeightBytes, slotShapes, weightSlots } from "./qwen3_vl/weights.ts";

@@ -42,6 +42,16 @@ export interface Chunk {
   images: ChunkImage[];
 }
 
+interface PrefillOptions {
+  /** Leave the logits of the chunk's last token in `state.logits`. */
+  last: boolean;
+  signal?: AbortSignal;
+  /** Parity runs: sees the residual stream after each layer, before any DeepStack addition. */
+  tap?: Tap;
+  /** Parity runs: for each LOGIT_ROWS tokens of the chunk [LOGIT_ROWS, vocab] f32 that receive their logits. */
+  logits?: readonly Slice[];
+}
+
 /** Rows of a block of logits: few enough that a block of a large vocabulary fits the smallest binding. */
 export const LOGIT_ROWS = 64;
 
@@ -161,16 +171,9 @@ export class LanguageModel {
 
   /**
    * Runs one chunk of at most `maxRows` tokens through all layers and appends it to the cache.
-   * With `last`, the logits of its last token are left in `state.logits`.
-   * @param tap  parity runs: sees the residual stream after each layer, before any DeepStack addition
-   * @param logits  parity runs: for each LOGIT_ROWS tokens of the chunk [LOGIT_ROWS, vocab] f32 that receive their logits
    */
-  async prefill(
-    chunk: Chunk,
-    options: { last: boolean; signal?: AbortSignal; tap?: Tap; logits?: readonly Slice[] },
-  ): Promise<void> {
+  async prefill(chunk: Chunk, options: PrefillOptions): Promise<void> {
     const gpu = this.#gpu;
-    const { text } = this.#config;
     const b = this.#b;
     const count = chunk.ids.length;
     const program = new Program(gpu, "prefill");
@@ -181,44 +184,55 @@ export class LanguageModel {
       const ranges = new Uint32Array(2 * count);
       for (let i = 0; i < count; i++) ranges[2 * i + 1] = chunk.positions[4 * i + 3]! + 1;
       gpu.write(b.ranges, ranges);
-      const targets = chunk.images.map((image) => {
+      const images = chunk.images.map((image) => {
         const at = gpu.upload("activations", "image rows", image.at);
         extra.push(at);
         return { ...image, at, rows: image.at.length };
       });
-      const place = (feature: number, add: boolean) => {
-        for (const { features, first, at, rows } of targets) {
-          scatter(program, { x: features.features[feature]!, first, at, y: b.x, rows, c: text.hiddenSize, add });
-        }
-      };
-
-      embedding(program, b.ids, this.#weights.matrix("language.embed"), b.x, count);
-      place(0, false);
-      const taps = this.#config.vision.deepstackVisualIndexes.length;
       const keys = chunk.positions[4 * (count - 1) + 3]! + 1;
-      for (let i = 0; i < text.numHiddenLayers; i++) {
-        this.#block(program, i, count, (heads) => {
-          rope(program, { ...heads, tokens: count, positions: b.positions, q: b.q });
-          const spans = { ranges: b.ranges, keys: keys - count / 2 };
-          attention(program, { ...heads, ...spans, tokens: count, q: b.q, o: b.att });
-        });
-        options.tap?.(program, "hidden", b.x, count, text.hiddenSize);
-        if (i < taps) place(1 + i, true);
-      }
-      options.logits?.forEach((slice, i) => {
-        const offset = i * LOGIT_ROWS * text.hiddenSize * 4;
-        const x = { buffer: b.x.buffer, offset: b.x.offset + offset, size: b.x.size - offset };
-        this.#logits(program, x, Math.min(LOGIT_ROWS, count - i * LOGIT_ROWS), slice);
-      });
-      if (options.last) {
-        const width = text.hiddenSize * 4;
-        program.copy({ buffer: b.x.buffer, offset: (count - 1) * width, size: width }, b.last, width);
-        this.#logits(program, b.last, 1, this.state.logits);
-      }
-      await program.seal().run(options.signal);
+      await program.stream(this.#recordPrefill(program, count, keys, images, options), options.signal);
     } finally {
       program.free();
       for (const slice of extra) gpu.free(slice);
+    }
+  }
+
+  /** Records a chunk of `count` tokens layer by layer; the last of them sees `keys` keys. */
+  *#recordPrefill(
+    program: Program,
+    count: number,
+    keys: number,
+    images: { features: ImageFeatures; first: number; at: Slice; rows: number }[],
+    options: PrefillOptions,
+  ): Generator<undefined> {
+    const { text, vision } = this.#config;
+    const b = this.#b;
+    const place = (feature: number, add: boolean) => {
+      for (const { features, first, at, rows } of images) {
+        scatter(program, { x: features.features[feature]!, first, at, y: b.x, rows, c: text.hiddenSize, add });
+      }
+    };
+    embedding(program, b.ids, this.#weights.matrix("language.embed"), b.x, count);
+    place(0, false);
+    for (let i = 0; i < text.numHiddenLayers; i++) {
+      this.#block(program, i, count, (heads) => {
+        rope(program, { ...heads, tokens: count, positions: b.positions, q: b.q });
+        const spans = { ranges: b.ranges, keys: keys - count / 2 };
+        attention(program, { ...heads, ...spans, tokens: count, q: b.q, o: b.att });
+      });
+      options.tap?.(program, "hidden", b.x, count, text.hiddenSize);
+      if (i < vision.deepstackVisualIndexes.length) place(1 + i, true);
+      yield;
+    }
+    options.logits?.forEach((slice, i) => {
+      const offset = i * LOGIT_ROWS * text.hiddenSize * 4;
+      const x = { buffer: b.x.buffer, offset: b.x.offset + offset, size: b.x.size - offset };
+      this.#logits(program, x, Math.min(LOGIT_ROWS, count - i * LOGIT_ROWS), slice);
+    });
+    if (options.last) {
+      const width = text.hiddenSize * 4;
+      program.copy({ buffer: b.x.buffer, offset: (count - 1) * width, size: width }, b.last, width);
+      this.#logits(program, b.last, 1, this.state.logits);
     }
   }
 

@@ -5,6 +5,11 @@ import { LanguageModel, type LanguageOptions } from "./language.ts";
 import { VisionTower } from "./vision.ts";
 import type { GpuWeights } from "./weights.ts";
 
+export interface ModelOptions extends LanguageOptions {
+  /** Bytes that memory was planned to have for encoding a picture: up to so many stay allocated between two of them. */
+  visionBytes?: number;
+}
+
 /** A Qwen3-VL on the GPU: the tower that sees and the decoder that answers, over the same weights. */
 export class Qwen3VL {
   readonly config: Qwen3VLConfig;
@@ -15,23 +20,24 @@ export class Qwen3VL {
   /** Buffers of the adapter that is on. */
   #worn: Slice[] = [];
 
-  private constructor(gpu: Gpu, config: Qwen3VLConfig, weights: GpuWeights, language: LanguageModel) {
+  private constructor(
+    gpu: Gpu,
+    config: Qwen3VLConfig,
+    weights: GpuWeights,
+    language: LanguageModel,
+    visionBytes: number | undefined,
+  ) {
     this.#gpu = gpu;
     this.config = config;
-    this.vision = new VisionTower(gpu, config, weights);
+    this.vision = new VisionTower(gpu, config, weights, visionBytes);
     this.language = language;
     this.weights = weights;
   }
 
   /** Takes the weights over. Throws `OutOfMemory` when cache and activations do not fit; the weights are kept then. */
-  static async create(
-    gpu: Gpu,
-    config: Qwen3VLConfig,
-    weights: GpuWeights,
-    options: LanguageOptions,
-  ): Promise<Qwen3VL> {
+  static async create(gpu: Gpu, config: Qwen3VLConfig, weights: GpuWeights, options: ModelOptions): Promise<Qwen3VL> {
     const language = await LanguageModel.create(gpu, config, weights, options);
-    return new Qwen3VL(gpu, config, weights, language);
+    return new Qwen3VL(gpu, config, weights, language, options.visionBytes);
   }
 
   /**
@@ -41,6 +47,7 @@ export class Qwen3VL {
   async wear(adapter: GpuAdapter | undefined): Promise<void> {
     this.weights.detachAdapter();
     this.language.forgetPrograms();
+    this.vision.release();
     this.#takeOff();
     if (!adapter) return;
     const rows = Math.max(this.language.maxRows, this.vision.maxRows);
@@ -56,6 +63,7 @@ export class Qwen3VL {
 
   free(): void {
     this.#takeOff();
+    this.vision.release();
     this.language.free();
     this.weights.free();
   }

@@ -8,20 +8,18 @@ export type Grid = readonly [t: number, h: number, w: number];
 /** Of every layer norm of the tower: qwen3-vl.md §1.2. */
 export const VISION_EPS = 1e-6;
 
-/** What the tower reads beside its weights. */
-export type VisionInputs = Record<"pixels" | "positions" | "ranges" | "index" | "weight" | "table", Slice>;
+/** What the tower reads beside its weights and the pixels: it depends on the pictures' sizes alone. */
+export type VisionTables = Record<"positions" | "ranges" | "index" | "weight" | "table", Slice>;
 
 /**
- * Uploads pixels, positions, segments and interpolation taps of pictures that lie one after the other; everything
- * trigonometric comes from the CPU.
- * @param pixels [patches, channels·temporal·patch²] f32, in merge-block order
+ * Uploads positions, segments and interpolation taps of pictures that lie one after the other; everything trigonometric comes from
+ * the CPU.
  */
-export function visionInputs(
+export function visionTables(
   vision: VisionConfig,
-  pixels: Float32Array<ArrayBuffer>,
   grids: readonly Grid[],
   upload: (label: string, data: Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>) => Slice,
-): VisionInputs {
+): VisionTables {
   const patches = grids.reduce((sum, [t, h, w]) => sum + t * h * w, 0);
   const positions = new Uint32Array(patches * 4);
   const ranges = new Uint32Array(patches * 2);
@@ -37,8 +35,12 @@ export function visionInputs(
     // Each temporal group is a segment of its own; positions are the same in all of them.
     for (let group = 0; group < t; group++) {
       for (let i = 0; i < gh * gw; i++) {
-        positions.set([rowCol[2 * i]!, rowCol[2 * i + 1]!, 0, first + i], 4 * (first + i));
-        ranges.set([first, first + gh * gw], 2 * (first + i));
+        const at = first + i;
+        positions[4 * at] = rowCol[2 * i]!;
+        positions[4 * at + 1] = rowCol[2 * i + 1]!;
+        positions[4 * at + 3] = at;
+        ranges[2 * at] = first;
+        ranges[2 * at + 1] = first + gh * gw;
       }
       index.set(taps.index, 4 * first);
       weight.set(taps.weight, 4 * first);
@@ -47,7 +49,6 @@ export function visionInputs(
   }
   const d = vision.hiddenSize / vision.numHeads;
   return {
-    pixels: upload("pixels", pixels),
     positions: upload("positions", positions),
     ranges: upload("segments", ranges),
     index: upload("position index", index),

@@ -13,11 +13,13 @@ import {
 import type { Qwen3VLConfig, VisionConfig } from "./config.ts";
 import type { Dropout } from "./linear.ts";
 import { sized, TrainingBuffers } from "./training_buffers.ts";
-import { type Grid, VISION_EPS, type VisionInputs, visionInputs } from "./vision_inputs.ts";
+import { type Grid, VISION_EPS, type VisionTables, visionTables } from "./vision_inputs.ts";
 import type { GpuWeights } from "./weights.ts";
 
 /** All pictures of a micro-batch, one after the other. */
-export interface VisionBatch extends VisionInputs {
+export interface VisionBatch extends VisionTables {
+  /** [patches, channels·temporal·patch²] f32. */
+  pixels: Slice;
   patches: number;
   /** Patches that a patch sees on average. */
   seen: number;
@@ -123,10 +125,10 @@ export class VisionTraining {
       at += picture.pixels.length;
     }
     const grids = pictures.map(({ grid }) => grid);
-    const inputs = visionInputs(this.#config.vision, pixels, grids, (label, data) =>
-      keep(this.#gpu.upload("training activations", label, data)),
-    );
-    return { ...inputs, patches, seen: pairs / patches };
+    const upload = (label: string, data: Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>) =>
+      keep(this.#gpu.upload("training activations", label, data));
+    const tables = visionTables(this.#config.vision, grids, upload);
+    return { ...tables, pixels: upload("pixels", pixels), patches, seen: pairs / patches };
   }
 
   /** Records the tower: `features` receives E and the DeepStack features. */
