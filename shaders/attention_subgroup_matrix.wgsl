@@ -265,9 +265,6 @@ fn main(
         total += scores[i].y * exp(scores[i].x - top);
       }
       rowStats.x = top + log(max(total, 1e-30));
-      if (t < ROWS && r0 + row < p.rows) {
-        store_lse((r0 + row) * p.heads + queryHead, rowStats.x);
-      }
     }
   }
   workgroupBarrier();

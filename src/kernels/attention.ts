@@ -35,32 +35,25 @@ export interface AttentionOptions {
 /** What a pass over attention makes on matrix units: o of the forward pass, or one gradient. */
 export type AttentionPass = "o" | "dq" | "dk" | "dv";
 
-/** A kernel of attention_subgroup_matrix.wgsl: bindings (row A, column A, row B, column B, spans, stats, out), and lse where it is kept. */
-export function matrixAttention(
-  gpu: Gpu,
-  pass: AttentionPass,
-  d: number,
-  cacheType: CacheType,
-  keepsLse = false,
-): Kernel {
+/** A kernel of attention_subgroup_matrix.wgsl: bindings (row A, column A, row B, column B, spans, stats, out). */
+export function matrixAttention(gpu: Gpu, pass: AttentionPass, d: number, cacheType: CacheType): Kernel {
   const constants = {
     FORWARD: pass === "o",
     BY_KEY: pass === "dk" || pass === "dv",
     VALUE: pass === "dv",
     DEPTH: Math.ceil(d / 16) * 16,
     SUBGROUP: gpu.variants.matrix!.subgroup,
-    LSE: 8,
   };
-  const library = [cacheLibrary(cacheType, d), keepsLse ? lseStore : lseNone];
-  const code = composeMatrix(constants, ...library, rowsLibrary, spanLibrary, matrixShader);
-  return gpu.kernel(`attention_matrix ${pass} ${cacheType} d${d}`, code, keepsLse ? "rrrrrrww" : "rrrrrrw");
+  const code = composeMatrix(constants, cacheLibrary(cacheType, d), rowsLibrary, spanLibrary, matrixShader);
+  return gpu.kernel(`attention_matrix ${pass} ${cacheType} d${d}`, code, "rrrrrrw");
 }
 
 /** Records softmax(q kᵀ / √d) v for every query over its own range of keys. Source: qwen3-vl.md §5.4, §6.2. */
 export function attention(program: Program, a: AttentionOptions): void {
   const { gpu } = program;
-  const { matrix } = gpu.variants;
-  const kernel = matrix ? matrixAttention(gpu, "o", a.d, a.cacheType, a.lse !== undefined) : portableAttention(gpu, a);
+  // Matrix units go over the keys twice here: they win where keys in 8 bits have to be opened, and nowhere else (DECISIONS.md).
+  const matrix = a.cacheType === "i8" && !a.lse && gpu.variants.matrix;
+  const kernel = matrix ? matrixAttention(gpu, "o", a.d, a.cacheType) : portableAttention(gpu, a);
   const workPerRow = 4 * a.heads * a.d * Math.max(1, a.keys);
   // 64 rows keep the byte offsets of q, ranges and o at multiples of 256.
   const step = program.rowsAtOnce(workPerRow, a.tokens);
@@ -76,7 +69,7 @@ export function attention(program: Program, a: AttentionOptions): void {
         ? [0, tokens, a.heads, group, vecs, scale, ...strides]
         : [tokens, a.heads, group, a.d, a.capacity, scale],
       // On matrix units B of the rows and the stats belong to gradients.
-      buffers: matrix ? [q, a.k, q, a.v, ranges, ranges, o, ...lse] : [q, a.k, a.v, ranges, o, ...lse],
+      buffers: matrix ? [q, a.k, q, a.v, ranges, ranges, o] : [q, a.k, a.v, ranges, o, ...lse],
       grid: [Math.ceil(tokens / 64), a.heads],
       work: workPerRow * tokens,
     });

@@ -136,7 +136,7 @@ const QUICK: [kernel: string, shape: string][] = [
   ["matmul q4a32 norm", "1×2560"],
   ["matmul q4a32 +=", "150×104 · 140×104ᵀ, choice 4"],
   ["matmul bf16 bias gelu_tanh", "97×72"],
-  ["attention", "33 queries"],
+  ["attention i8", "35 queries"],
   ["attention_decode i8", "1 queries, 300 cached"],
   ["rope m-rope i8", "7 tokens"],
   ["rms_norm", "3×2560"],
