@@ -250,7 +250,7 @@ export class Program {
     let at = 0;
     for (const share of pieces) {
       // What takes no time is not worth a submit of its own, but for the first, for which the device waits.
-      if (at > 0 && this.#costFrom(at) < this.gpu.governor.budget / 4) continue;
+      if (at > 0 && this.#costFrom(at) < this.gpu.governor.budget / 8) continue;
       this.seal();
       at = await this.#submit(at, flight, signal, () => share !== undefined && onProgress?.(share));
     }
