@@ -1,5 +1,6 @@
 // npm run check: everything that can be said about the source without a GPU or a browser. Takes some seconds.
-import { spawnSync } from "node:child_process";
+import { execFile } from "node:child_process";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { ensureInstalled, root } from "./install.mjs";
@@ -24,28 +25,46 @@ const TESTS = [
   "src/kernels/compile",
 ];
 
-/** @returns {{ passed: number, failed: number }} */
-export function runChecks({ withTests = true } = {}) {
+/**
+ * Runs the steps side by side, one for each processor: each of them uses one.
+ * @returns {Promise<{ passed: number, failed: number }>}
+ */
+export async function runChecks({ withTests = true } = {}) {
   let passed = 0;
   let failed = 0;
-  for (const [name, bin, ...args] of withTests ? [...STEPS, TESTS] : STEPS) {
-    const start = performance.now();
-    const done = spawnSync(process.execPath, [join(root, "node_modules", bin), ...args], {
-      cwd: root,
-      encoding: "utf8",
-    });
-    const ok = done.status === 0;
-    console.log(`${ok ? "ok    " : "FAILED"} ${name} (${((performance.now() - start) / 1000).toFixed(1)} s)`);
-    if (!ok) console.log(`${done.stdout}${done.stderr}`);
-    if (ok) passed++;
-    else failed++;
-  }
+  const waiting = withTests ? [...STEPS, TESTS] : [...STEPS];
+  const lane = async () => {
+    for (let step = waiting.shift(); step; step = waiting.shift()) {
+      const [name, bin, ...args] = step;
+      const start = performance.now();
+      const said = await outputOfFailure(join(root, "node_modules", bin), args);
+      const ok = said === undefined;
+      console.log(`${ok ? "ok    " : "FAILED"} ${name} (${((performance.now() - start) / 1000).toFixed(1)} s)`);
+      if (!ok) console.log(said);
+      if (ok) passed++;
+      else failed++;
+    }
+  };
+  await Promise.all(Array.from({ length: availableParallelism() }, lane));
   return { passed, failed };
+}
+
+/**
+ * What a program printed before it failed; undefined when it did not fail.
+ * @param {string} program @param {string[]} args @returns {Promise<string | undefined>}
+ */
+function outputOfFailure(program, args) {
+  const options = { cwd: root, maxBuffer: 2 ** 26 };
+  return new Promise((resolve) => {
+    execFile(process.execPath, [program, ...args], options, (error, stdout, stderr) =>
+      resolve(error ? `${stdout}${stderr}` || error.message : undefined),
+    );
+  });
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
   ensureInstalled();
-  const { passed, failed } = runChecks();
+  const { passed, failed } = await runChecks();
   console.log(`${passed} passed, ${failed} failed`);
   process.exitCode = failed ? 1 : 0;
 }

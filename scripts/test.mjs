@@ -13,7 +13,7 @@ const filter = process.argv.slice(2);
 
 const sum = { passed: 0, failed: 0, skipped: 0 };
 if (filter.length === 0) {
-  const checks = runChecks({ withTests: false });
+  const checks = await runChecks({ withTests: false });
   sum.passed += checks.passed;
   sum.failed += checks.failed;
 }
