@@ -42,7 +42,7 @@ const add = (x: Float64Array, y: Float64Array) => {
 };
 
 /** mean² or variance based norm of each row; `bias` and `center` make it a layer norm, else it is an RMS norm. */
-function norm(x: Matrix, weight: ArrayLike<number>, eps: number, bias?: ArrayLike<number>): Matrix {
+function norm(x: Matrix, weight: Float64Array, eps: number, bias?: Float64Array): Matrix {
   const data = new Float64Array(x.data.length);
   for (let r = 0; r < x.rows; r++) {
     const row = x.data.subarray(r * x.cols, (r + 1) * x.cols);
@@ -63,6 +63,48 @@ function softmax(scores: Float64Array, count: number): void {
   let sum = 0;
   for (let i = 0; i < count; i++) sum += scores[i] = Math.exp(scores[i]! - most);
   for (let i = 0; i < count; i++) scores[i]! /= sum;
+}
+
+/** Weights as the loops read them, so that those see one kind of array. Models that differ in one weight share the others. */
+const opened = new WeakMap<Float32Array, Float64Array>();
+function inFloat64(data: Float32Array | Float64Array): Float64Array {
+  if (data instanceof Float64Array) return data;
+  const copy = opened.get(data) ?? Float64Array.from(data);
+  opened.set(data, copy);
+  return copy;
+}
+
+/** x Wᵀ + b. Four rows of x share each weight that is read; every sum is made in the order of its terms. */
+function product({ data: x, rows, cols }: Matrix, weight: Float64Array, bias: Float64Array): Float64Array {
+  const outputs = bias.length;
+  const y = new Float64Array(rows * outputs);
+  for (let o = 0; o < outputs; o++) {
+    const first = o * cols;
+    let r = 0;
+    for (; r + 4 <= rows; r += 4) {
+      let a = bias[o]!;
+      let b = a;
+      let c = a;
+      let d = a;
+      for (let i = 0, at = r * cols; i < cols; i++, at++) {
+        const w = weight[first + i]!;
+        a += x[at]! * w;
+        b += x[at + cols]! * w;
+        c += x[at + 2 * cols]! * w;
+        d += x[at + 3 * cols]! * w;
+      }
+      y[r * outputs + o] = a;
+      y[(r + 1) * outputs + o] = b;
+      y[(r + 2) * outputs + o] = c;
+      y[(r + 3) * outputs + o] = d;
+    }
+    for (; r < rows; r++) {
+      let sum = bias[o]!;
+      for (let i = 0, at = r * cols; i < cols; i++, at++) sum += x[at]! * weight[first + i]!;
+      y[r * outputs + o] = sum;
+    }
+  }
+  return y;
 }
 
 const geluTanh = (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
@@ -134,26 +176,22 @@ export class ReferenceModel {
     this.#loraScale = loraScale;
   }
 
-  #data(name: string): Float32Array | Float64Array {
+  #data(name: string): Float64Array {
+    const data = this.#optional(name);
+    if (!data) throw new Error(`the reference model has no tensor ${name}`);
+    return data;
+  }
+
+  #optional(name: string): Float64Array | undefined {
     const tensor = this.#weights.get(name);
-    if (!tensor) throw new Error(`the reference model has no tensor ${name}`);
-    return tensor.data;
+    return tensor && inFloat64(tensor.data);
   }
 
   /** x Wᵀ + b. A bias is added when there is one. */
   #linear(x: Matrix, name: string): Matrix {
     const weight = this.#data(`${name}.weight`);
-    const bias = this.#weights.get(`${name}.bias`)?.data;
-    const { data: from, cols } = x;
-    const rows = weight.length / cols;
-    const data = new Float64Array(x.rows * rows);
-    for (let o = 0; o < rows; o++) {
-      for (let r = 0; r < x.rows; r++) {
-        let sum = bias?.[o] ?? 0;
-        for (let w = o * cols, at = r * cols, end = at + cols; at < end; at++, w++) sum += from[at]! * weight[w]!;
-        data[r * rows + o] = sum;
-      }
-    }
+    const rows = weight.length / x.cols;
+    const data = product(x, weight, this.#optional(`${name}.bias`) ?? new Float64Array(rows));
     if (!this.#loraScale || !this.#weights.has(`${name}.lora_A.weight`)) return { data, rows: x.rows, cols: rows };
     const pair = this.#linear(this.#linear(x, `${name}.lora_A`), `${name}.lora_B`).data;
     add(
