@@ -146,6 +146,22 @@ describe.skipIf(!entry)("memory (skipped where the package webgpu has no binary)
     model.language.free();
   });
 
+  it("is all given back when the device is lost between two pictures", async () => {
+    const lost = await Gpu.open({ gpu: entry!, defaultLimits: true });
+    const slots = weightSlots(config, await openCheckpoint(checkpoint.files), "q4a32");
+    const own = await GpuWeights.allocate(lost, slots);
+    const { model } = await fitCache(lost, config, own, planMemory(lost, config, { contextLength: 512 }));
+    const encode = async () => {
+      const { features } = await model.vision.encode(new Float32Array(256 * 1536), [1, 16, 16]);
+      for (const slice of features) lost.free(slice);
+    };
+    for (let i = 0; i < 3; i++) await encode();
+    lost.device.destroy();
+    for (let i = 0; i < 2; i++) await expect(encode()).rejects.toMatchObject({ name: "DeviceLost" });
+    model.free();
+    expect(lost.ledger.total).toBe(0);
+  });
+
   it("that the device has not is said to be missing, and what was done with it is no fault of the device", async () => {
     const before = gpu.ledger.total;
     const made: Slice[] = [];
