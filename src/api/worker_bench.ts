@@ -153,8 +153,10 @@ async function measureVision(setting: Setting): Promise<void> {
     }
     last = { patches, milliseconds: Math.min(...times.first, ...times.next) };
     row({ part: "vision", name: `${name}, first of its size`, value: Math.min(...times.first), unit: "ms" });
-    if (times.next.length > 0)
-      row({ part: "vision", name: `${name}, next of its size`, value: Math.min(...times.next), unit: "ms" });
+    if (times.next.length > 0) {
+      const note = gpu.ledger.byOwner()["vision workspace"] ? {} : { note: "too large a workspace to be kept" };
+      row({ part: "vision", name: `${name}, next of its size`, value: Math.min(...times.next), unit: "ms", ...note });
+    }
     // The largest is timed as a whole.
     if (side === sizes.sides.at(-1)) continue;
     const inspect = (program: Program) => measureKernels(setting, "vision kernels", name, program);
