@@ -37,41 +37,55 @@ async function runCase(app: App, request: DebugRequest): Promise<{ forward: Debu
   }, request);
 }
 
-/**
- * Runs the cases of a folder written by make_reference.py through the app in Chromium, weights as they are, keys and values as `cache` says.
- * `only` picks cases by name; `onReport` gets each as it is done.
- */
-export async function runParity(
+interface ParityOptions {
+  /** Cases by name; all of them by default. */
+  only?: string[];
+  /** Called with each report as it is made. */
+  onReport?: (report: CaseReport) => void;
+  /** How keys and values are kept. */
+  cache?: DebugCache;
+}
+
+/** Opens Chromium for one folder written by make_reference.py and compares its cases. */
+export async function runParity(folder: string, options: ParityOptions & DeviceArgs = {}): Promise<CaseReport[]> {
+  const { chromeArgs, without = [], defaultLimits = false } = options;
+  const app = await openApp({
+    engineOnly: true,
+    chromeArgs,
+    without,
+    defaultLimits,
+    folders: { "/reference/": resolve(folder) },
+  });
+  try {
+    return await compareFolder(app, folder, `${app.origin}/reference/`, options);
+  } finally {
+    await app.close();
+  }
+}
+
+/** Runs the cases of such a folder through the app, weights as they are. @param base where it is served */
+export async function compareFolder(
+  app: App,
   folder: string,
-  {
-    only,
-    onReport,
-    cache = "f32",
-    ...device
-  }: { only?: string[]; onReport?: (report: CaseReport) => void; cache?: DebugCache } & DeviceArgs = {},
+  base: string,
+  { only, onReport, cache = "f32" }: ParityOptions = {},
 ): Promise<CaseReport[]> {
   const reference = openReference(resolve(folder));
   const names = only ?? Object.keys(reference.cases);
   const unknown = names.filter((name) => !(name in reference.cases));
   if (unknown.length)
     throw new Error(`no case named ${unknown.join(", ")}; there are ${Object.keys(reference.cases).join(", ")}`);
-  const app = await openApp({ engineOnly: true, ...device, folders: { "/reference/": reference.folder } });
-  try {
-    const base = `${app.origin}/reference/`;
-    await app.page.evaluate(
-      async ({ base, kv }) => await (tabtune.engine as unknown as DebugApi).debugLoad({ base, kv }),
-      { base: `${base}checkpoint/`, kv: cache },
-    );
-    const coarse = { halfPrecision: await usesHalfPrecision(app.page), cache };
-    const reports: CaseReport[] = [];
-    for (const name of names) {
-      const { forward, greedy } = await runCase(app, debugRequest(reference.cases[name]!, base));
-      const report = compareCase(reference, name, forward, greedy, coarse);
-      onReport?.(report);
-      reports.push(report);
-    }
-    return reports;
-  } finally {
-    await app.close();
+  await app.page.evaluate(
+    async ({ base, kv }) => await (tabtune.engine as unknown as DebugApi).debugLoad({ base, kv }),
+    { base: `${base}checkpoint/`, kv: cache },
+  );
+  const coarse = { halfPrecision: await usesHalfPrecision(app.page), cache };
+  const reports: CaseReport[] = [];
+  for (const name of names) {
+    const { forward, greedy } = await runCase(app, debugRequest(reference.cases[name]!, base));
+    const report = compareCase(reference, name, forward, greedy, coarse);
+    onReport?.(report);
+    reports.push(report);
   }
+  return reports;
 }
