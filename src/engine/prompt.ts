@@ -9,6 +9,8 @@ export interface PromptImage {
   key: string;
   /** [patches, channels·temporal·patch²] f32, made when the picture has to be encoded. */
   pixels(signal?: AbortSignal): Promise<Float32Array<ArrayBuffer>>;
+  /** What the tower made of it, where somebody else has and keeps that: it is not encoded then. */
+  features?: ImageFeatures;
 }
 
 /** A tokenized conversation, image tokens already expanded. */

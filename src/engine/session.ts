@@ -132,12 +132,14 @@ export class Session {
   async #encodeMissing(prompt: Prompt, reused: number, options: GenerateOptions): Promise<Map<string, ImageFeatures>> {
     const needed = prompt.images.filter(({ runs }) => runs.some(({ start, tokens }) => start + tokens > reused));
     const found = new Map<string, ImageFeatures>();
-    for (const { key } of needed) {
-      const features = this.#features.get(key);
-      if (!features) continue;
-      this.#features.delete(key);
-      this.#features.set(key, features);
-      found.set(key, features);
+    for (const { key, features } of needed) {
+      const cached = this.#features.get(key);
+      if (cached) {
+        this.#features.delete(key);
+        this.#features.set(key, cached);
+      }
+      const known = features ?? cached;
+      if (known) found.set(key, known);
     }
     const missing = needed.filter(({ key }, i) => !found.has(key) && needed.findIndex((n) => n.key === key) === i);
     for (const [i, image] of missing.entries()) {

@@ -226,13 +226,13 @@ export class TrainingSession {
       tokens += result.tokens;
     }
     const samples: EvaluationRecord["samples"] = [];
-    const rows = spread(heldBack, answers).map(({ rowId }) => this.#in.rows.get(rowId)!);
-    const maxTokens = this.#answerTokens(rows);
+    const asked = spread(heldBack, answers);
+    const maxTokens = this.#answerTokens(asked.map(({ rowId }) => this.#in.rows.get(rowId)!));
     await this.#in.engine.model.wear(this.#adapter);
     try {
-      for (const row of rows) {
-        samples.push(await this.#answer(row, step, maxTokens, signal));
-        this.#in.onAnswer(samples.at(-1)!, samples.length, rows.length);
+      for (const example of asked) {
+        samples.push(await this.#answer(example, step, maxTokens, signal));
+        this.#in.onAnswer(samples.at(-1)!, samples.length, asked.length);
       }
     } finally {
       await this.#in.engine.model.wear(undefined);
@@ -249,12 +249,13 @@ export class TrainingSession {
 
   /** Asks the last question of a row as the chat page would. */
   async #answer(
-    row: DataRow,
+    example: Example,
     step: number,
     maxTokens: number,
     signal?: AbortSignal,
   ): Promise<EvaluationRecord["samples"][number]> {
     const { engine, settings } = this.#in;
+    const row = this.#in.rows.get(example.rowId)!;
     const last = lastAnswer(row);
     const messages = await Promise.all(
       row.messages.slice(0, last).map(async ({ role, parts }) => ({
@@ -269,10 +270,15 @@ export class TrainingSession {
       })),
     );
     const { prompt } = await engine.chat.prompt(messages);
-    // The adapter has moved since the cache was filled, and the tower too where it learns.
+    // The adapter has moved since the cache was filled, and so has a tower that learns; any other has seen these pictures already.
     engine.session.reset();
-    const ofStep = towerLearns(this.#in.settings.lora.parts) ? ` of step ${step}` : "";
-    const images = prompt.images.map((image) => ({ ...image, key: `${image.key}${ofStep}` }));
+    const learns = towerLearns(settings.lora.parts);
+    const [seen = []] = learns ? [] : await this.#images([example], signal);
+    const images = prompt.images.map((image, i) => {
+      const known = seen[i];
+      if (known && "features" in known) return { ...image, features: known.features };
+      return learns ? { ...image, key: `${image.key} of step ${step}` } : image;
+    });
     const generated: number[] = [];
     await engine.session.generate({ ...prompt, images }, generated, {
       settings: {
