@@ -27,6 +27,7 @@ const IN_NODE = [
 const TIMED = ["e2e/cancel.test.ts", "e2e/screens.test.ts"];
 /** Files that take longest, longest first. */
 const LONGEST = [
+  "src/models/qwen3_vl/lora_conformance",
   "src/kernels/compile",
   ...["training", "train", "parity", "bad_input", "shapes", "kernels", "journey", "demo"].map((name) => `e2e/${name}`),
 ];

@@ -194,10 +194,7 @@ export class ReferenceModel {
     const data = product(x, weight, this.#optional(`${name}.bias`) ?? new Float64Array(rows));
     if (!this.#loraScale || !this.#weights.has(`${name}.lora_A.weight`)) return { data, rows: x.rows, cols: rows };
     const pair = this.#linear(this.#linear(x, `${name}.lora_A`), `${name}.lora_B`).data;
-    add(
-      data,
-      pair.map((v) => v * this.#loraScale),
-    );
+    for (let i = 0; i < data.length; i++) data[i]! += this.#loraScale * pair[i]!;
     return { data, rows: x.rows, cols: rows };
   }
 

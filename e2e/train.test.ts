@@ -175,7 +175,7 @@ describe.skipIf(!CAN_CHAT)("a visitor who trains", { timeout: 2 * PATIENCE }, ()
     await expect.poll(() => page.getByLabel("Batch", { exact: true }).inputValue()).toBe("1");
     expect(await page.getByLabel("Accumulation", { exact: true }).inputValue()).toBe("2");
     await set(page, "This GPU has GB", "");
-    // Packed into one sequence again, which a software GPU runs in half the time.
+    // Packed into one sequence again: products make tiles of 64 rows, and one row of data has 30 tokens.
     await set(page, "Batch", "2");
     await set(page, "Accumulation", "1");
     await expect.poll(() => start(page).isDisabled()).toBe(false);
