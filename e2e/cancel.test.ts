@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Message } from "../src/api/index.ts";
 import { type App, openApp } from "./browser.ts";
 import { SMALL_CHECKPOINT } from "./checkpoint.ts";
-import { generate, importUrl, loadModel, type Turn } from "./engine_calls.ts";
+import { generate, importUrl, loadModel, storedModels, type Turn } from "./engine_calls.ts";
 import { colourPng } from "./png.ts";
 
 const LIMIT = 200;
@@ -78,5 +78,28 @@ describe.skipIf(!SMALL_CHECKPOINT)("a cancel is seen within 200 ms on a software
     const after = await generate(app.page, turn("text", "after", 0));
     expect(after.value).toMatchObject({ stats: { newTokens: expect.any(Number) } });
     expect(after.value!.finish).not.toBe("cancelled");
+  });
+
+  it("while a model is loaded", async () => {
+    const times: number[] = [];
+    const id = (await storedModels(app.page))[0]!.id;
+    for (let i = 0; i < 3; i++) {
+      const { name, milliseconds } = await app.page.evaluate(async (id) => {
+        let cancelled = 0;
+        const onProgress = tabtune.callback(() => {
+          cancelled ||= performance.now();
+          void tabtune.engine.cancel("load");
+        });
+        return await tabtune.engine.loadModel(id, { contextLength: 2048 }, "load", onProgress).then(
+          () => ({ name: "loaded", milliseconds: 0 }),
+          (error: Error) => ({ name: error.name, milliseconds: performance.now() - cancelled }),
+        );
+      }, id);
+      expect(name).toBe("Cancelled");
+      times.push(milliseconds);
+    }
+    expect(Math.min(...times)).toBeLessThan(LIMIT);
+    expect(await loadModel(app.page, id, 2048)).toMatchObject({ value: {} });
+    expect((await generate(app.page, turn("text", "after", 0))).value?.finish).not.toBe("cancelled");
   });
 });

@@ -1,7 +1,8 @@
 // A tiny checkpoint of every kind of slot, for the tests of the import pipeline.
 import { expect } from "vitest";
 import { type ImportOptions, importModel, planImport } from "../src/engine/import.ts";
-import type { ImportRequest, LoadedShard } from "../src/engine/import_types.ts";
+import type { ImportRequest } from "../src/engine/import_types.ts";
+import type { LoadedShard } from "../src/engine/read_shards.ts";
 import { f32ToBf16 } from "../src/formats/dtype.ts";
 import { BlobFileSet, type ModelManifest, rowLayout, type WeightSlot } from "../src/formats/index.ts";
 import { writeSafetensors } from "../src/formats/safetensors.ts";

@@ -133,8 +133,8 @@ export interface LoadedModel {
   /** Bytes by owner: weights, KV cache, activations, … */
   ledger: Record<string, number>;
   loadMilliseconds: number;
-  /** Where that time went: the self-test, waiting for shards to be read, for the device to take them, and finding out what suits it. */
-  loadTimes: { check: number; read: number; upload: number; tune: number };
+  /** Where that time went: opening files and device, making room, waiting for shards, the device and its self-test, finding out what suits it. */
+  loadTimes: { open: number; allocate: number; read: number; upload: number; check: number; tune: number };
   defaults: Sampling;
   /** Pixel budget of the checkpoint's own processor and the largest that this device can encode. */
   minPixels: number;

@@ -155,7 +155,7 @@ class Worker {
     return await this.task(taskId, (signal) =>
       this.exclusively(async () => {
         this.unload();
-        const { engine, loaded } = await loadStored(await this.gpu(), id, options, signal, onProgress);
+        const { engine, loaded } = await loadStored(this.gpu(), id, options, signal, onProgress);
         this.#loaded = { id, options, engine, adapters: this.#adaptersOf(engine) };
         return loaded;
       }),
@@ -170,7 +170,7 @@ class Worker {
     const { contextLength: _, ...rest } = chosen;
     const options = contextLength === undefined ? chosen : { ...rest, contextLength };
     this.unload();
-    const { engine } = await loadStored(await this.gpu(), id, options, signal, () => {});
+    const { engine } = await loadStored(this.gpu(), id, options, signal, () => {});
     const adapters = this.#adaptersOf(engine);
     this.#loaded = { id, options, engine, adapters, ...(contextLength === undefined ? {} : { chosen }) };
   }
@@ -217,7 +217,7 @@ class Worker {
     const { id, options, adapters: before } = this.#loaded!;
     this.#loaded = undefined;
     this.#gpu = undefined;
-    const { engine } = await loadStored(await this.gpu(), id, options, signal, () => {});
+    const { engine } = await loadStored(this.gpu(), id, options, signal, () => {});
     const adapters = this.#adaptersOf(engine);
     await adapters.wear(before.worn);
     this.#loaded = { id, options, engine, adapters };

@@ -1,4 +1,5 @@
 import {
+  ChatFormat,
   deleteModel,
   Engine,
   importModel,
@@ -22,7 +23,7 @@ import type {
 } from "./protocol.ts";
 import { getSetting, putSetting } from "./worker_conversations.ts";
 import { rememberPlan } from "./worker_memory.ts";
-import { EncoderPool } from "./worker_pool.ts";
+import { EncoderPool, ReaderPool } from "./worker_pool.ts";
 import { fetchFrom } from "./worker_reaching.ts";
 
 /** Where the embedded demo model lies, next to the app itself. */
@@ -135,21 +136,30 @@ export function progressOf(phase: string, onProgress: OnProgress): (bytesDone: n
   };
 }
 
-/** Streams a stored model to the GPU. */
-export async function loadStored(
-  gpu: Gpu,
-  id: string,
-  options: LoadOptions & { cacheType?: "f32" | "f16" | "i8" },
-  signal: AbortSignal,
-  onProgress: OnProgress,
-): Promise<{ engine: Engine; loaded: LoadedModel }> {
+type Load = [
+  ...[device: Promise<Gpu>, id: string, options: LoadOptions & { cacheType?: "f32" | "f16" | "i8" }],
+  ...[signal: AbortSignal, onProgress: OnProgress],
+];
+
+/** Streams a stored model to the GPU. Reading begins while the device is still being opened. */
+export async function loadStored(...load: Load): Promise<{ engine: Engine; loaded: LoadedModel }> {
+  const reader = new ReaderPool();
+  return await loadFrom(reader, ...load).finally(() => reader.close());
+}
+
+async function loadFrom(reader: ReaderPool, ...[device, id, options, signal, onProgress]: Load) {
   const started = performance.now();
+  device.catch(() => undefined); // It is awaited below.
   const manifest = await openModel(id);
   const report = progressOf("Loading onto the GPU", onProgress);
   report(0, manifest.bytesTotal);
+  const shards = readShards(manifest, { reader, signal });
+  const chat = ChatFormat.from(manifest.texts, parseConfig(manifest.config));
+  const gpu = await device;
   const key = tuningKey(gpu);
   const choices = (await getSetting(key)) as Record<string, number> | undefined;
-  const engine = await Engine.load(gpu, manifest, readShards(manifest, signal), {
+  const open = performance.now() - started;
+  const engine = await Engine.load(gpu, manifest, chat, shards, {
     ...(choices ? { choices } : {}),
     ...(options.contextLength ? { contextLength: options.contextLength } : {}),
     ...(options.cacheType ? { cacheType: options.cacheType } : {}),
@@ -157,7 +167,6 @@ export async function loadStored(
     onProgress: report,
   });
   if (gpu.choices.size > 0) await putSetting(key, Object.fromEntries(gpu.choices));
-  const { chat } = engine;
   const maxPixels = Math.min(chat.processor.maxPixels, engine.maxPixels);
   const loaded: LoadedModel = {
     id,
@@ -167,7 +176,7 @@ export async function loadStored(
     gpuBytes: gpu.ledger.total,
     ledger: gpu.ledger.byOwner(),
     loadMilliseconds: performance.now() - started,
-    loadTimes: engine.loadTimes,
+    loadTimes: { open, ...engine.loadTimes },
     defaults: {
       ...chat.defaults,
       minP: 0,

@@ -1,12 +1,12 @@
 import { TabTuneError } from "../errors.ts";
 import type { ModelManifest } from "../formats/index.ts";
-import type { Gpu } from "../gpu/index.ts";
+import { type Gpu, storageBytes, Uploads } from "../gpu/index.ts";
 import { type CacheType, quickCheck } from "../kernels/index.ts";
 import { GpuWeights, maxPatches, parseConfig, type Qwen3VL, type Qwen3VLConfig } from "../models/index.ts";
-import { ChatFormat } from "./chat_format.ts";
+import type { ChatFormat } from "./chat_format.ts";
 import { fitCache } from "./fit_cache.ts";
-import type { LoadedShard } from "./import_types.ts";
 import { longestContext, planMemory } from "./memory.ts";
+import type { LoadedShard } from "./read_shards.ts";
 import { Session } from "./session.ts";
 import { prepareTuning, tune } from "./tune.ts";
 
@@ -22,14 +22,16 @@ export interface EngineOptions {
   onProgress?: (bytesDone: number, bytesTotal: number) => void;
 }
 
-/** Where the time of a load went, in milliseconds. */
+/** Where the time of a load went, in milliseconds. What ran beside something else counts for as long as it was waited for. */
 export interface LoadTimes {
-  /** The short self-test, compiling included. */
-  check: number;
+  /** Making room on the device. */
+  allocate: number;
   /** Waiting for shards that were being read and hashed. */
   read: number;
   /** Waiting for the device to take them. */
   upload: number;
+  /** Waiting for the short self-test, compiling included. */
+  check: number;
   /** Finding out what suits the device, unless that is known. */
   tune: number;
 }
@@ -67,59 +69,65 @@ export class Engine {
   }
 
   /**
-   * Loads a model: checks the device's kernels, plans the memory, streams the shards to the GPU.
+   * Loads a model: plans the memory, then streams the shards to the GPU while the device's kernels are checked and compiled.
    * The context is halved until its cache fits, and a note says so.
-   * Throws `BadCheckpoint`, `DamagedShard`, `OutOfMemory`, `Cancelled`, `DeviceLost`.
+   * Throws `BadCheckpoint`, `DamagedShard`, `OutOfMemory`, `Cancelled`, `DeviceLost`, and `NoWebGPU` for a device that computes wrongly.
    */
   static async load(
     gpu: Gpu,
     manifest: ModelManifest,
+    chat: ChatFormat,
     shards: AsyncIterable<LoadedShard>,
     options: EngineOptions = {},
   ): Promise<Engine> {
     const config = parseConfig(manifest.config);
-    const chat = ChatFormat.from(manifest.texts, config);
-    const loadTimes: LoadTimes = { check: 0, read: 0, upload: 0, tune: 0 };
+    const loadTimes: LoadTimes = { allocate: 0, read: 0, upload: 0, check: 0, tune: 0 };
     let last = performance.now();
     const lap = (part: keyof LoadTimes) => {
       const now = performance.now();
       loadTimes[part] += now - last;
       last = now;
     };
-    const { notes: found, failures } = await quickCheck(gpu);
-    const notes = [...found];
-    if (failures.length > 0) {
-      const list = failures.map((f) => `${f.kernel} ${f.shape}`).join("; ");
-      throw new TabTuneError(
-        "NoWebGPU",
-        `This device computes wrongly, so no answer could be trusted (${list}). Update the graphics driver or try another browser; the self-test page has the details.`,
-      );
-    }
-    lap("check");
-    let plan = planMemory(gpu, config, options);
+    const plan = planMemory(gpu, config, options);
     const weights = await GpuWeights.allocate(gpu, manifest.slots);
+    const uploads = new Uploads(gpu, storageBytes(Math.max(...manifest.shards.map(({ bytes }) => bytes))));
+    let model: Qwen3VL | undefined;
+    let failed = false;
     try {
-      prepareTuning(gpu, config, weights, options.choices);
+      const fitted = await fitCache(gpu, config, weights, plan);
+      const { used } = fitted;
+      model = fitted.model;
+      lap("allocate");
+      const prepared = checkDevice(gpu).then(async (notes) => {
+        const isOpen = !failed && prepareTuning(gpu, config, weights, options.choices);
+        if (!failed && !isOpen) await fitted.model.compile();
+        return { notes, isOpen };
+      });
+      prepared.catch(() => undefined); // It is awaited below.
       let done = 0;
-      let taken: Promise<unknown> = Promise.resolve();
       for await (const { bytes, chunks } of shards) {
         lap("read");
-        for (const chunk of chunks) weights.write(chunk, bytes);
-        done += bytes.byteLength;
+        const size = bytes.byteLength;
+        await uploads.send(
+          bytes,
+          chunks.flatMap((chunk) => weights.destinations(chunk)),
+        );
         // Frees the shard now: the collector sees a small object and lets a gigabyte of them pile up.
         bytes.buffer.transfer(0);
-        // writeBuffer copies into staging memory: wait, so that no more than two shards wait there.
-        await taken;
-        taken = gpu.guard(gpu.device.queue.onSubmittedWorkDone());
-        taken.catch(() => undefined); // It is awaited one turn later.
+        done += size;
         lap("upload");
         options.onProgress?.(done, manifest.bytesTotal);
       }
-      await taken;
+      await uploads.finish();
       lap("upload");
-      await tune(gpu, config, weights, options.signal);
+      const { notes, isOpen } = await prepared;
+      await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
+      lap("check");
+      if (isOpen) {
+        await tune(gpu, config, weights, options.signal);
+        await model.compile();
+      }
       lap("tune");
-      const { model, used } = await fitCache(gpu, config, weights, plan);
       const asked = options.contextLength ?? plan.capacity;
       if (used.capacity < asked) {
         const why =
@@ -130,21 +138,21 @@ export class Engine {
               : "the model knows no more positions";
         notes.push(`The context is ${used.capacity} tokens, not ${asked}: ${why}.`);
       }
-      plan = used;
       const { patchSize } = config.vision;
-      // Recorded now, so that they are compiled while the visitor types.
-      model.language.decodeProgram(1);
-      model.language.sampleProgram();
       return new Engine(gpu, model, chat, {
-        capacity: plan.capacity,
+        capacity: used.capacity,
         maxContext: longestContext(gpu, config, options.cacheType),
         maxPixels: maxPatches(gpu, config) * patchSize ** 2,
         notes,
         loadTimes,
       });
     } catch (error) {
-      weights.free();
+      failed = true;
+      if (model) model.free();
+      else weights.free();
       throw error;
+    } finally {
+      uploads.free();
     }
   }
 
@@ -152,4 +160,15 @@ export class Engine {
     this.session.free();
     this.model.free();
   }
+}
+
+/** The short self-test's notes for the visitor. Throws `NoWebGPU` when no answer of this device could be trusted. */
+async function checkDevice(gpu: Gpu): Promise<string[]> {
+  const { notes, failures } = await quickCheck(gpu);
+  if (failures.length === 0) return [...notes];
+  const list = failures.map((f) => `${f.kernel} ${f.shape}`).join("; ");
+  throw new TabTuneError(
+    "NoWebGPU",
+    `This device computes wrongly, so no answer could be trusted (${list}). Update the graphics driver or try another browser; the self-test page has the details.`,
+  );
 }

@@ -1,7 +1,7 @@
 import { TabTuneError, throwIfCancelled } from "../errors.ts";
 import { PACKED_INDEX, packIndex } from "../formats/index.ts";
-import { getShard } from "../storage/index.ts";
-import { openModel, wrongWith } from "./import_models.ts";
+import { openModel } from "./import_models.ts";
+import { inlineReader } from "./read_shards.ts";
 
 export interface ExportedFile {
   path: string;
@@ -21,7 +21,7 @@ export async function* exportFiles(
   let done = 0;
   for (const [i, shard] of manifest.shards.entries()) {
     throwIfCancelled(options.signal);
-    const { bytes, fault } = await wrongWith(shard, () => getShard(id, i));
+    const { bytes, fault } = await inlineReader.read(id, i, shard);
     if (!bytes) {
       throw new TabTuneError(
         "DamagedShard",

@@ -17,10 +17,10 @@ import { BlobFileSet, type ModelManifest } from "../formats/index.ts";
 import { writeSafetensors } from "../formats/safetensors.ts";
 import { listShards, putShard } from "../storage/index.ts";
 import { importModel, planImport } from "./import.ts";
-import { deleteModel, listModels, openModel, readShards, verifyModel } from "./import_models.ts";
+import { deleteModel, listModels, openModel, verifyModel } from "./import_models.ts";
 import { shardPieces } from "./import_plan.ts";
 import { inlineEncoder } from "./import_shard.ts";
-import type { LoadedShard } from "./import_types.ts";
+import { type LoadedShard, readShards } from "./read_shards.ts";
 
 const realPut = IDBObjectStore.prototype.put;
 

@@ -15,7 +15,6 @@ import {
   deleteRecord,
   deleteShards,
   getRecord,
-  getShard,
   listShards,
   putRecord,
   putShard,
@@ -24,12 +23,13 @@ import {
 } from "../storage/index.ts";
 import { hashOf, modelId } from "./import_id.ts";
 import { Meter } from "./import_meter.ts";
-import { findManifest, removeModel, storeManifest, wrongWith } from "./import_models.ts";
+import { findManifest, removeModel, storeManifest } from "./import_models.ts";
 import { isPacked, openPacked } from "./import_packed.ts";
 import { checkSlots, inFileOrder, planShards } from "./import_plan.ts";
 import { quantizedRemarks } from "./import_remarks.ts";
 import { inlineEncoder, produceShard, type RowEncoder } from "./import_shard.ts";
 import type { ImportJob, ImportProgress, ImportRequest } from "./import_types.ts";
+import { inlineReader } from "./read_shards.ts";
 
 const SHARD_BYTES = 32 << 20;
 
@@ -282,7 +282,7 @@ async function checkStored(
     const shard = manifest.shards[index];
     if (!shard) continue;
     const expected = { ...shard, sha256: shard.sha256 || sha256 };
-    if ((await wrongWith(expected, () => getShard(manifest.id, index))).fault) continue;
+    if ((await inlineReader.read(manifest.id, index, expected)).fault) continue;
     shard.sha256 = expected.sha256;
     done.add(index);
     meter.found(done.size, stored.length);

@@ -8,7 +8,8 @@ import { dequantizeRows } from "../formats/quant/planes.ts";
 import { parseConfig, weightSlots } from "../models/index.ts";
 import { ChatFormat } from "./chat_format.ts";
 import { importModel, planImport } from "./import.ts";
-import { deleteModel, listModels, readShards } from "./import_models.ts";
+import { deleteModel, listModels } from "./import_models.ts";
+import { readShards } from "./read_shards.ts";
 
 const random = new RandomCheckpoint({
   ...{ layers: 2, hidden: 64, heads: 2, kvHeads: 1, headDim: 32, ffn: 96, tied: true, vocabulary: 283 },

@@ -2,7 +2,7 @@ import "fake-indexeddb/auto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { createStore, delMany } from "idb-keyval";
-import { beforeEach, expect, test, vi } from "vitest";
+import { beforeEach, expect, test } from "vitest";
 import {
   assemble,
   failure,
@@ -18,8 +18,8 @@ import { BlobFileSet, type Checkpoint, type SlotScheme, type WeightSlot } from "
 import { dequantizeRows } from "../formats/quant/planes.ts";
 import { listShards, putShard } from "../storage/index.ts";
 import { importModel, planImport } from "./import.ts";
-import { deleteModel, listModels, openModel, readShards, verifyModel } from "./import_models.ts";
-import type { LoadedShard } from "./import_types.ts";
+import { deleteModel, listModels, openModel, verifyModel } from "./import_models.ts";
+import { type LoadedShard, readShards } from "./read_shards.ts";
 
 beforeEach(async () => {
   for (const { id } of await listModels()) await deleteModel(id);
@@ -116,18 +116,6 @@ test("models are listed with what they take, deleted with all shards, and orphan
 test("opening what is not there says so", async () => {
   expect(isError(await failure(openModel("nothing")), "NotFound")).toBe(true);
   expect(isError(await failure(verifyModel("nothing")), "NotFound")).toBe(true);
-});
-
-test("reading is never more than one shard ahead", async () => {
-  const manifest = await importNow();
-  const gets = vi.spyOn(IDBObjectStore.prototype, "get");
-  let shard = 0;
-  for await (const _ of readShards(manifest)) {
-    shard++;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-    expect(gets.mock.calls.length).toBeLessThanOrEqual(shard + 1);
-  }
-  gets.mockRestore();
 });
 
 const reference = fileURLToPath(new URL("../../../shared/reference/s-0/checkpoint", import.meta.url));

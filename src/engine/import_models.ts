@@ -1,19 +1,19 @@
 import { TabTuneError, throwIfCancelled } from "../errors.ts";
-import { MANIFEST_VERSION, type ModelManifest, type ShardRecord, sha256Hex } from "../formats/index.ts";
+import { MANIFEST_VERSION, type ModelManifest } from "../formats/index.ts";
 import {
   deleteManifest,
   deleteRecord,
   deleteShards,
   getManifest,
   getRecord,
-  getShard,
   listManifests,
   listShards,
   modelsWithShards,
   putManifest,
   withLock,
 } from "../storage/index.ts";
-import type { LoadedShard, StoredModel } from "./import_types.ts";
+import type { StoredModel } from "./import_types.ts";
+import { inlineReader } from "./read_shards.ts";
 
 /** The manifest as stored (its texts are kept apart, because they are large and lists do not need them). */
 export async function findManifest(id: string): Promise<ModelManifest | undefined> {
@@ -56,57 +56,6 @@ export async function openModel(id: string): Promise<ModelManifest> {
   return { ...used, texts };
 }
 
-/**
- * The shards in order, each checked against its SHA-256, one read ahead: at most two are in memory if the caller lets go of each
- * before it asks for the next. Throws `DamagedShard` that names the shard.
- */
-export async function* readShards(manifest: ModelManifest, signal?: AbortSignal): AsyncGenerator<LoadedShard> {
-  const load = (index: number): Promise<LoadedShard> | undefined => {
-    if (index >= manifest.shards.length) return undefined;
-    const promise = loadShard(manifest, index, signal);
-    promise.catch(() => undefined); // It is awaited one turn later.
-    return promise;
-  };
-  let next = load(0);
-  for (let index = 0; next; index++) {
-    const shard = await next;
-    next = load(index + 1);
-    throwIfCancelled(signal);
-    yield shard;
-  }
-}
-
-async function loadShard(manifest: ModelManifest, index: number, signal?: AbortSignal): Promise<LoadedShard> {
-  throwIfCancelled(signal);
-  const shard = manifest.shards[index]!;
-  const { bytes, fault } = await wrongWith(shard, () => getShard(manifest.id, index));
-  if (bytes) return { index, bytes, chunks: shard.chunks };
-  throw new TabTuneError(
-    "DamagedShard",
-    `Shard ${index + 1} of ${manifest.shards.length} of ${manifest.name} is damaged: ${fault}. Import the model again from ${manifest.source}: only what is damaged is fetched.`,
-  );
-}
-
-/** Reads a shard and says what is wrong with it; the bytes come back when nothing is. */
-export async function wrongWith(
-  shard: ShardRecord,
-  read: () => Promise<Uint8Array<ArrayBuffer> | undefined>,
-): Promise<{ bytes: Uint8Array<ArrayBuffer>; fault?: undefined } | { bytes?: undefined; fault: string }> {
-  let bytes: Uint8Array<ArrayBuffer> | undefined;
-  try {
-    bytes = await read();
-  } catch (error) {
-    return { fault: error instanceof Error ? error.message : String(error) };
-  }
-  if (!bytes) return { fault: "it is missing" };
-  if (bytes.length !== shard.bytes) return { fault: `expected ${shard.bytes} bytes, found ${bytes.length}` };
-  const found = await sha256Hex(bytes);
-  if (found !== shard.sha256) {
-    return { fault: `expected SHA-256 ${shard.sha256.slice(0, 12)}…, found ${found.slice(0, 12)}…` };
-  }
-  return { bytes };
-}
-
 /** Reads every shard of a model and returns the indices of those that are damaged or missing. */
 export async function verifyModel(
   id: string,
@@ -118,7 +67,7 @@ export async function verifyModel(
   let done = 0;
   for (const [index, shard] of manifest.shards.entries()) {
     throwIfCancelled(options.signal);
-    if ((await wrongWith(shard, () => getShard(id, index))).fault) damaged.push(index);
+    if ((await inlineReader.read(id, index, shard)).fault) damaged.push(index);
     done += shard.bytes;
     options.onProgress?.(done, manifest.bytesTotal);
   }

@@ -1,12 +1,4 @@
-import type {
-  Checkpoint,
-  FileSet,
-  GgufChoice,
-  ModelManifest,
-  ShardChunk,
-  VerifiedFiles,
-  WeightSlot,
-} from "../formats/index.ts";
+import type { Checkpoint, FileSet, GgufChoice, ModelManifest, VerifiedFiles, WeightSlot } from "../formats/index.ts";
 import type { RowEncoder } from "./import_shard.ts";
 
 /** What to import and how. */
@@ -73,13 +65,6 @@ export interface ImportProgress {
   bytesPerSecond: number;
   /** Infinity until it can be told. */
   secondsLeft: number;
-}
-
-/** A verified shard on its way to the GPU. `bytes` may be dropped or reused by the caller as soon as it is uploaded. */
-export interface LoadedShard {
-  index: number;
-  bytes: Uint8Array<ArrayBuffer>;
-  chunks: ShardChunk[];
 }
 
 /** One row of the list of models. */

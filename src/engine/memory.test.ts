@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { configOf, PRESETS } from "../../e2e/checkpoint_shapes.ts";
 import { RandomCheckpoint } from "../../e2e/random_checkpoint.ts";
 import { TabTuneError } from "../errors.ts";
@@ -174,6 +174,32 @@ describe.skipIf(!entry)("memory (skipped where the package webgpu has no binary)
     for (const slice of made) gpu.free(slice);
     expect(gpu.ledger.total).toBe(before);
     expect(gpu.firstError).toBeUndefined();
+  });
+
+  it("is all given back by a model that compiles ahead, and a first answer about a picture then finds its shaders", async () => {
+    const before = gpu.ledger.total;
+    const { model } = await fitCache(gpu, config, weights, planMemory(gpu, config, { contextLength: 1024 }));
+    const held = gpu.ledger.total;
+    const compiled = vi.spyOn(gpu.device, "createComputePipelineAsync");
+    expect(gpu.isSoftware).toBe(false);
+    await model.compile();
+    expect(compiled.mock.calls.length).toBeGreaterThan(15);
+    const programs = gpu.ledger.byOwner().parameters!;
+    expect(gpu.ledger.total - held).toBe(programs);
+    compiled.mockClear();
+    const { features, tokens } = await model.vision.encode(new Float32Array(784 * 1536), [1, 28, 28]);
+    const positions = Uint32Array.from({ length: 4 * 210 }, (_, i) => i >> 2);
+    const images = [
+      { features: { features, tokens, bytes: 0 }, first: 0, at: Uint32Array.from({ length: tokens }, (_, i) => i) },
+    ];
+    await model.language.prefill({ ids: new Uint32Array(210), positions, images }, { last: true });
+    await model.language.sampleProgram().run();
+    await model.language.decodeProgram(300).run();
+    expect(compiled.mock.calls.map(([{ label }]) => label)).toEqual([]);
+    for (const slice of features) gpu.free(slice);
+    model.vision.release();
+    model.language.free();
+    expect(gpu.ledger.total).toBe(before);
   });
 
   it("that does not suffice for the cache and a picture halves the context, and all of a failed try is given back", async () => {

@@ -16,15 +16,18 @@ export function tuningKey(gpu: Gpu): string {
   return `tuning ${TUNING_VERSION} ${[vendor, architecture, device, description].filter(Boolean).join(" ")}`;
 }
 
-/** Takes what is known of this device, and begins to compile what `tune` will measure; the weights need not be there yet. */
+/**
+ * Takes what is known of this device, and begins to compile what `tune` will measure; the weights need not be there yet.
+ * False when it has nothing to measure.
+ */
 export function prepareTuning(
   gpu: Gpu,
   config: Qwen3VLConfig,
   weights: GpuWeights,
   known: Readonly<Record<string, number>> = {},
-): void {
+): boolean {
   for (const [name, choice] of Object.entries(known)) gpu.choices.set(name, choice);
-  if (!gpu.isSoftware) compileMatmul(gpu, questionsOf(config, weights));
+  return !gpu.isSoftware && compileMatmul(gpu, questionsOf(config, weights));
 }
 
 /**

@@ -1,4 +1,5 @@
 export { BlobFileSet } from "./blob_files.ts";
+export { type CheckedShard, checkedShard } from "./checked_shard.ts";
 export type { Checkpoint, TensorInfo, WeightDtype } from "./checkpoint.ts";
 export { parseCsv } from "./csv.ts";
 export { decodeFloats, encodeFloats, f16ToF32, isWeightDtype } from "./dtype.ts";

@@ -191,8 +191,13 @@ export class Gpu {
     return this.#create(owner, label, bytes, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
   }
 
-  #create(owner: string, label: string, size: number, usage: GPUBufferUsageFlags): GPUBuffer {
-    const buffer = this.device.createBuffer({ label, size, usage });
+  /** A buffer that is mapped for writing, for copies from it. */
+  mapped(owner: string, label: string, bytes: number): GPUBuffer {
+    return this.#create(owner, label, bytes, GPUBufferUsage.MAP_WRITE | GPUBufferUsage.COPY_SRC, true);
+  }
+
+  #create(owner: string, label: string, size: number, usage: GPUBufferUsageFlags, mappedAtCreation = false): GPUBuffer {
+    const buffer = this.device.createBuffer({ label, size, usage, mappedAtCreation });
     this.ledger.add(owner, size);
     this.#buffers.set(buffer, { owner, bytes: size });
     return buffer;
@@ -223,8 +228,9 @@ export class Gpu {
     }
     const [error, invalid] = await Promise.all([this.device.popErrorScope(), this.device.popErrorScope()]);
     if (!error && invalid) this.firstError ??= invalid.message;
-    if (thrown) throw thrown;
-    if (error) {
+    // A buffer that is mapped when it is made says so by a RangeError.
+    if (thrown && !(thrown instanceof RangeError)) throw thrown;
+    if (error || thrown) {
       throw new TabTuneError(
         "OutOfMemory",
         `The GPU ran out of memory for ${what} (${Math.round(this.ledger.total / 2 ** 20)} MiB are in use by this page). Close other tabs that use the GPU, or choose a shorter context.`,

@@ -1,2 +1,3 @@
 export { type DeviceOptions, Gpu, type Kernel, type Slice, storageBytes } from "./gpu.ts";
 export { f32, type GridHandle, Program } from "./program.ts";
+export { type Destination, Uploads } from "./uploads.ts";

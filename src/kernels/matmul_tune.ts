@@ -42,9 +42,13 @@ function isCandidate(gpu: Gpu, { m }: TuneQuestion, choice: number): boolean {
   return !shape || (canTile(gpu, shape) && !(gpu.variants.matrix && !shape.subgroups));
 }
 
-/** Begins to compile what `tuneMatmul` will measure, several shaders at a time: most of its time would else go into that. */
-export function compileMatmul(gpu: Gpu, questions: readonly TuneQuestion[]): void {
-  for (const question of unanswered(gpu, questions)) {
+/**
+ * Begins to compile what `tuneMatmul` will measure, several shaders at a time: most of its time would else go into that.
+ * False when nothing is left to measure.
+ */
+export function compileMatmul(gpu: Gpu, questions: readonly TuneQuestion[]): boolean {
+  const open = unanswered(gpu, questions);
+  for (const question of open) {
     const { m, glu = false } = question;
     const weight = question.matrices[0]!;
     const { name, count } = choiceOf(question);
@@ -61,6 +65,7 @@ export function compileMatmul(gpu: Gpu, questions: readonly TuneQuestion[]): voi
     gpu.free(operand);
     gpu.free(result);
   }
+  return open.length > 0;
 }
 
 /**

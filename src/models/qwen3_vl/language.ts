@@ -50,6 +50,8 @@ interface PrefillOptions {
   tap?: Tap;
   /** Parity runs: for each LOGIT_ROWS tokens of the chunk [LOGIT_ROWS, vocab] f32 that receive their logits. */
   logits?: readonly Slice[];
+  /** Begins to compile what would run, and runs nothing. */
+  onlyCompile?: boolean;
 }
 
 /** Rows of a block of logits: few enough that a block of a large vocabulary fits the smallest binding. */
@@ -190,11 +192,22 @@ export class LanguageModel {
         return { ...image, at, rows: image.at.length };
       });
       const keys = chunk.positions[4 * (count - 1) + 3]! + 1;
-      await program.stream(this.#recordPrefill(program, count, keys, images, options), options.signal);
+      const pieces = this.#recordPrefill(program, count, keys, images, options);
+      if (options.onlyCompile) for (const _ of pieces);
+      else await program.stream(pieces, options.signal);
     } finally {
       program.free();
       for (const slice of extra) gpu.free(slice);
     }
+  }
+
+  /** Begins to compile what a chunk of so many tokens runs, a picture's among them. */
+  async compilePrefill(tokens: number): Promise<void> {
+    const taps = this.#config.vision.deepstackVisualIndexes.length;
+    const features = { tokens: 1, features: Array.from({ length: 1 + taps }, () => this.#b.n), bytes: 0 };
+    const images = [{ features, first: 0, at: Uint32Array.of(0) }];
+    const chunk = { ids: new Uint32Array(tokens), positions: new Uint32Array(4 * tokens), images };
+    await this.prefill(chunk, { last: true, onlyCompile: true });
   }
 
   /** Records a chunk of `count` tokens layer by layer; the last of them sees `keys` keys. */

@@ -3,7 +3,13 @@ import type { Qwen3VLConfig } from "./config.ts";
 import type { GpuAdapter } from "./gpu_adapter.ts";
 import { LanguageModel, type LanguageOptions } from "./language.ts";
 import { VisionTower } from "./vision.ts";
+import type { Grid } from "./vision_inputs.ts";
 import type { GpuWeights } from "./weights.ts";
+
+/** Tokens of chunks that are compiled ahead: which shader is best depends on their number. */
+const PREFILLS = [256, 512];
+/** Of 448 × 448 pixels. */
+const PICTURE: Grid = [1, 28, 28];
 
 export interface ModelOptions extends LanguageOptions {
   /** Bytes that memory was planned to have for encoding a picture: up to so many stay allocated between two of them. */
@@ -54,6 +60,20 @@ export class Qwen3VL {
     const scratch = await this.#gpu.allocating("the adapter", () => adapter.scratch("activations", rows, false));
     this.#worn = Object.values(scratch);
     adapter.attach(this.weights, scratch);
+  }
+
+  /** Begins to compile what a first answer runs, about a picture of middle size and without one. */
+  async compile(): Promise<void> {
+    this.language.decodeProgram(1);
+    this.language.sampleProgram();
+    // A software device would take seconds for what may never be asked.
+    if (this.#gpu.isSoftware) return;
+    for (const tokens of PREFILLS) await this.language.compilePrefill(Math.min(tokens, this.language.maxRows));
+    const { vision } = this.config;
+    const pixels = PICTURE[1] * PICTURE[2] * vision.inChannels * vision.temporalPatchSize * vision.patchSize ** 2;
+    const { features } = await this.vision.encode(new Float32Array(pixels), PICTURE, { onlyCompile: true });
+    for (const slice of features) this.#gpu.free(slice);
+    this.vision.release();
   }
 
   #takeOff(): void {

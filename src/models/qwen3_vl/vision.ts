@@ -31,6 +31,8 @@ interface EncodeOptions {
   tap?: Tap;
   /** Called with what has run, for benchmarks. */
   inspect?: (program: Program) => Promise<void>;
+  /** Begins to compile what would run, and runs nothing; the features are not filled. */
+  onlyCompile?: boolean;
 }
 
 /** The vision tower of Qwen3-VL with its mergers: qwen3-vl.md §5. */
@@ -100,6 +102,7 @@ export class VisionTower {
     let isRecorded = known !== undefined;
     try {
       if (known) await pass.program.run(signal, onProgress, ready);
+      else if (options.onlyCompile) for (const _ of this.#record(pass, workspace, (await ready)!, grid, tap));
       else {
         const tables = (await ready)!;
         await pass.program.stream(this.#record(pass, workspace, tables, grid, tap), signal, onProgress);

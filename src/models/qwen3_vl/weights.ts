@@ -7,7 +7,7 @@ import {
   type SlotScheme,
   type WeightSlot,
 } from "../../formats/index.ts";
-import type { Gpu, Slice } from "../../gpu/index.ts";
+import type { Destination, Gpu, Slice } from "../../gpu/index.ts";
 import type { Matrix, MatrixBlock } from "../../kernels/index.ts";
 import type { Qwen3VLConfig } from "./config.ts";
 import { Linear } from "./linear.ts";
@@ -187,28 +187,25 @@ export class GpuWeights {
     this.#matrices.set(name, { label: name, scheme, rows, cols, rowWords: codesBytes / 4, blocks });
   }
 
-  /** Copies one chunk of a shard to where it belongs. */
-  write(chunk: ShardChunk, shard: Uint8Array<ArrayBuffer>): void {
+  /** Where the parts of a shard's chunk belong. */
+  destinations(chunk: ShardChunk): Destination[] {
     const slot = this.#slots[chunk.slot]!;
     const { codesBytes, metaBytes } = rowLayout(slot.scheme, slot.cols);
     const vector = this.#vectors.get(slot.name);
-    if (vector) {
-      const bytes = shard.subarray(chunk.codesOffset, chunk.codesOffset + chunk.codesBytes);
-      this.#gpu.write(vector, bytes, chunk.row0 * codesBytes);
-      return;
-    }
-    for (const block of this.#matrices.get(slot.name)!.blocks) {
+    if (vector) return [{ from: chunk.codesOffset, bytes: chunk.codesBytes, to: vector, at: chunk.row0 * codesBytes }];
+    return this.#matrices.get(slot.name)!.blocks.flatMap((block) => {
       const first = Math.max(chunk.row0, block.row0);
       const last = Math.min(chunk.row0 + chunk.rows, block.row0 + block.rows);
-      if (first >= last) continue;
-      const plane = (target: Slice, offset: number, rowBytes: number) => {
-        const start = offset + (first - chunk.row0) * rowBytes;
-        const bytes = shard.subarray(start, start + (last - first) * rowBytes);
-        this.#gpu.write(target, bytes, (first - block.row0) * rowBytes);
-      };
-      plane(block.codes, chunk.codesOffset, codesBytes);
-      if (metaBytes) plane(block.scales, chunk.metaOffset, metaBytes);
-    }
+      if (first >= last) return [];
+      const plane = (to: Slice, offset: number, rowBytes: number): Destination => ({
+        from: offset + (first - chunk.row0) * rowBytes,
+        bytes: (last - first) * rowBytes,
+        to,
+        at: (first - block.row0) * rowBytes,
+      });
+      const codes = plane(block.codes, chunk.codesOffset, codesBytes);
+      return metaBytes ? [codes, plane(block.scales, chunk.metaOffset, metaBytes)] : [codes];
+    });
   }
 
   matrix(name: string): Matrix {
