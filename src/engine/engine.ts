@@ -24,7 +24,6 @@ export interface EngineOptions {
 
 /** Where the time of a load went, in milliseconds. What ran beside something else counts for as long as it was waited for. */
 export interface LoadTimes {
-  /** Making room on the device. */
   allocate: number;
   /** Waiting for shards that were being read and hashed. */
   read: number;

@@ -16,10 +16,7 @@ export function tuningKey(gpu: Gpu): string {
   return `tuning ${TUNING_VERSION} ${[vendor, architecture, device, description].filter(Boolean).join(" ")}`;
 }
 
-/**
- * Takes what is known of this device, and begins to compile what `tune` will measure; the weights need not be there yet.
- * False when it has nothing to measure.
- */
+/** Takes what is known of this device, and begins to compile what `tune` will measure; no weights are needed. False where nothing is left to measure. */
 export function prepareTuning(
   gpu: Gpu,
   config: Qwen3VLConfig,

@@ -1,12 +1,10 @@
 import type { Gpu, Slice } from "./gpu.ts";
 
-/** Where a part of the bytes that are sent belongs. Offsets and lengths are multiples of 4. */
+/** Where the bytes from `from` on belong: from byte `at` of `to` on. Offsets and lengths are multiples of 4. */
 export interface Destination {
-  /** First byte of the part. */
   from: number;
   bytes: number;
   to: Slice;
-  /** Byte of `to` that receives the first one. */
   at: number;
 }
 

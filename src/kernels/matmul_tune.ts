@@ -42,10 +42,7 @@ function isCandidate(gpu: Gpu, { m }: TuneQuestion, choice: number): boolean {
   return !shape || (canTile(gpu, shape) && !(gpu.variants.matrix && !shape.subgroups));
 }
 
-/**
- * Begins to compile what `tuneMatmul` will measure, several shaders at a time: most of its time would else go into that.
- * False when nothing is left to measure.
- */
+/** Begins to compile what `tuneMatmul` will measure: most of its time would else go into that. False where nothing is left to measure. */
 export function compileMatmul(gpu: Gpu, questions: readonly TuneQuestion[]): boolean {
   const open = unanswered(gpu, questions);
   for (const question of open) {
