@@ -5,8 +5,8 @@
 // One workgroup of 128 threads for a slice and HEADS query heads of one kv head, which share the slice's keys and values; workgroups beyond
 // the slices leave. The first one takes the last slice, which has most to do: it stores the new key and value before it reads them.
 // (Where a kv head has more query heads than HEADS, several store the same.) A slice takes steps of KEYS keys, as many as keep the slices
-// within SLICES. A thread has an eighth of every 16th key of a step, the same part of its value, and of the queries and the results:
-// registers are all that a key meets.
+// within SLICES. Of the keys a thread has an eighth of every 16th key of a step, of the softmax every 32nd key of a head, of the values
+// four channels of every fourth. Whatever a step loads is asked for before anything waits.
 // Sums in f32.  Grid: (slices, heads / HEADS).
 
 struct Params {
@@ -31,16 +31,17 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> partialOut: array<vec4<f32>>;
 
 const NEVER = -1e30;
-const STRIDE = KEYS + 1u;  // keeps the eight parts of a key in different banks
 const MAX_D = 128u;
-const QUERY = 36u;  // between the queries of two heads: 32 vec4, and a gap after each eight for the same reason
+const QUERY = 36u;  // between the queries of two heads: 32 vec4, and a gap after each eight that keeps the parts in different banks
+const STRIDE = KEYS + 1u;  // the same
+const SHARES = 4u;  // of the values
 
-// A component for each head: parts of the scores [8][KEYS]. In the end the results of one head [16 shares][8 parts' columns].
-var<workgroup> sums: array<vec4<f32>, 8u * STRIDE>;
-var<workgroup> scores: array<vec4<f32>, KEYS>;
-var<workgroup> tops: array<vec4<f32>, 8>;
+// Parts of the scores [8 parts][HEADS][KEYS]; in the end the results [SHARES][HEADS][4][32 columns].
+var<workgroup> sums: array<f32, 8u * HEADS * STRIDE>;
+var<workgroup> weights: array<f32, HEADS * KEYS>;  // [KEYS][HEADS]
+var<workgroup> each: array<f32, 128>;  // a number of each thread
+var<workgroup> keeps: array<f32, 4>;  // of each head, what is left of earlier steps
 var<workgroup> head: array<f32, 4u * MAX_D>;  // four rows of heads; what follows d stays zero
-var<workgroup> squares: array<f32, 128>;
 var<workgroup> queries: array<vec4<f32>, HEADS * QUERY>;
 
 // Elements j and j + d/2 of a row; the last ones for a j that it does not have.
@@ -73,11 +74,11 @@ fn lay_rows(lid: u32, row: u32, weights: u32, asItIs: bool, pos: vec4<u32>) {
   let normB = norm_pair(weights, j.y);
   let angleA = angle(min(j.x, halfD - 1u), pos);
   let angleB = angle(min(j.y, halfD - 1u), pos);
-  squares[lid] = select(0.0, dot(a, a), j.x < halfD) + select(0.0, dot(b, b), j.y < halfD);
+  each[lid] = select(0.0, dot(a, a), j.x < halfD) + select(0.0, dot(b, b), j.y < halfD);
   workgroupBarrier();
   var sum = 0.0;
   for (var i = 0u; i < 32u; i++) {
-    sum += squares[lid - lane + i];
+    sum += each[lid - lane + i];
   }
   let r = norm_factor(sum);
   let to = lid / 32u * MAX_D;
@@ -117,131 +118,154 @@ fn query(h: u32, v: u32) -> vec4<f32> {
   return queries[h * QUERY + v + v / 8u];
 }
 
-fn query_part(h: u32, part: u32) -> mat4x4<f32> {
-  return mat4x4<f32>(
-    query(h, part_vec(part, 0u)), query(h, part_vec(part, 1u)), query(h, part_vec(part, 2u)), query(h, part_vec(part, 3u)));
-}
-
-fn dot_part(a: mat4x4<f32>, b: mat4x4<f32>) -> f32 {
-  return dot(a[0], b[0]) + dot(a[1], b[1]) + dot(a[2], b[2]) + dot(a[3], b[3]);
-}
-
-// Adds up the 16 shares of a head and writes them out.
-fn fold(lid: u32, row: u32, a: mat4x4<f32>, top: f32, sum: f32) {
-  let vecs = p.d / 4u;
-  let at = lid / 8u * 32u + lid % 8u;
-  sums[at] = a[0];
-  sums[at + 8u] = a[1];
-  sums[at + 16u] = a[2];
-  sums[at + 24u] = a[3];
-  workgroupBarrier();
-  if (lid < 32u) {
-    var all = vec4<f32>();
-    for (var i = lid; i < 512u; i += 32u) {
-      all += sums[i];
-    }
-    let column = part_vec(lid % 8u, lid / 8u);
-    if (column < vecs) {
-      partialOut[row * (vecs + 1u) + column] = all;
-    }
-    if (lid == 0u) {
-      partialOut[row * (vecs + 1u) + vecs] = vec4<f32>(top, sum, 0.0, 0.0);
+// Parts of the scores of every 16th key.
+fn score_parts(keys: array<RawPart, KEYS / 16u>, part: u32, share: u32) {
+  var dots = array<vec4<f32>, KEYS / 16u>();
+  for (var s = 0u; s < 4u; s++) {
+    let v = part_vec(part, s);
+    let q0 = query(0u, v);
+    var q1: vec4<f32>;
+    var q2: vec4<f32>;
+    var q3: vec4<f32>;
+    if (HEADS > 1u) { q1 = query(1u, v); }
+    if (HEADS > 2u) { q2 = query(2u, v); q3 = query(3u, v); }
+    for (var i = 0u; i < KEYS / 16u; i++) {
+      let key = open_part(keys[i], part, s);
+      dots[i].x += dot(q0, key);
+      if (HEADS > 1u) { dots[i].y += dot(q1, key); }
+      if (HEADS > 2u) { dots[i].z += dot(q2, key); dots[i].w += dot(q3, key); }
     }
   }
-  workgroupBarrier();
+  for (var i = 0u; i < KEYS / 16u; i++) {
+    for (var h = 0u; h < HEADS; h++) {
+      sums[(part * HEADS + h) * STRIDE + share + 16u * i] = dots[i][h];
+    }
+  }
+}
+
+fn score(h: u32, key: u32) -> f32 {
+  var all = 0.0;
+  for (var i = 0u; i < 8u; i++) {
+    all += sums[(i * HEADS + h) * STRIDE + key];
+  }
+  return all;
+}
+
+fn load_keys(first: u32, last: u32, part: u32) -> array<RawPart, KEYS / 16u> {
+  var keys: array<RawPart, KEYS / 16u>;
+  for (var i = 0u; i < KEYS / 16u; i++) {
+    keys[i] = raw_key_part(min(first + 16u * i, last), part);
+  }
+  return keys;
+}
+
+fn put_result(share: u32, h: u32, column: u32, a: vec4<f32>) {
+  let at = (share * HEADS + h) * 128u + column;
+  sums[at] = a.x;
+  sums[at + 32u] = a.y;
+  sums[at + 64u] = a.z;
+  sums[at + 96u] = a.w;
 }
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
   let head0 = wg.y * HEADS;
   let pos = positions[0];
-  let keys = pos.w + 1u;
-  let span = (keys + KEYS * SLICES - 1u) / (KEYS * SLICES) * KEYS;
-  let slices = (keys + span - 1u) / span;
+  let count = pos.w + 1u;
+  let span = (count + KEYS * SLICES - 1u) / (KEYS * SLICES) * KEYS;
+  let slices = (count + span - 1u) / span;
   if (wg.x >= slices) {
     return;
   }
   let slice = slices - 1u - wg.x;
   let k0 = slice * span;
-  let end = min(keys, k0 + span);
+  let end = min(count, k0 + span);
+  let vecs = p.d / 4u;
   let kvHead = head0 / (p.heads / p.kvHeads);
   let cache = kvHead * p.capacity;
-  let part = lid % 8u;
-  let share = lid / 8u;
+  let last = cache + end - 1u;
+  let h = lid / 32u;
+  let lane = lid % 32u;
+  let column = min(lane, vecs - 1u);
   if (wg.x == 0u) {
     store_new(lid, kvHead, pos);
   }
+  var keys = load_keys(cache + k0 + lid / 8u, last, lid % 8u);
   lay_queries(lid, head0, pos);
-  let q0 = query_part(0u, part);
-  var q1: mat4x4<f32>;
-  var q2: mat4x4<f32>;
-  var q3: mat4x4<f32>;
-  if (HEADS > 1u) { q1 = query_part(1u, part); }
-  if (HEADS > 2u) { q2 = query_part(2u, part); q3 = query_part(3u, part); }
-  var a0: mat4x4<f32>;
-  var a1: mat4x4<f32>;
-  var a2: mat4x4<f32>;
-  var a3: mat4x4<f32>;
-  var top = vec4<f32>(NEVER);
-  var sum = vec4<f32>();
+  var top = NEVER;
+  var sum = 0.0;
+  var a0 = vec4<f32>();
+  var a1 = vec4<f32>();
+  var a2 = vec4<f32>();
+  var a3 = vec4<f32>();
   for (var k = k0; k < end; k += KEYS) {
-    for (var j = share; j < KEYS; j += 16u) {
-      let key = key_part(cache + min(k + j, end - 1u), part);
-      var dots = vec4<f32>(dot_part(q0, key), 0.0, 0.0, 0.0);
-      if (HEADS > 1u) { dots.y = dot_part(q1, key); }
-      if (HEADS > 2u) { dots.z = dot_part(q2, key); dots.w = dot_part(q3, key); }
-      sums[part * STRIDE + j] = dots;
+    score_parts(keys, lid % 8u, lid / 8u);
+    var values: array<Raw4, KEYS / SHARES>;
+    for (var i = 0u; i < KEYS / SHARES; i++) {
+      values[i] = raw_value4(min(cache + k + SHARES * i + h, last), column);
     }
     workgroupBarrier();
-    if (lid < KEYS) {
-      var all = vec4<f32>();
-      for (var i = lid; i < 8u * STRIDE; i += STRIDE) {
-        all += sums[i];
+    var mine: array<f32, KEYS / 32u>;
+    var most = NEVER;
+    if (h < HEADS) {
+      for (var i = 0u; i < KEYS / 32u; i++) {
+        mine[i] = select(NEVER, score(h, lane + 32u * i), k + lane + 32u * i < end);
+        most = max(most, mine[i]);
       }
-      scores[lid] = select(vec4<f32>(NEVER), all, k + lid < end);
     }
+    each[lid] = most;
     workgroupBarrier();
-    var next = vec4<f32>(NEVER);
-    for (var j = part; j < KEYS; j += 8u) {
-      next = max(next, scores[j]);
-    }
-    if (lid < 8u) {
-      tops[lid] = next;
-    }
-    workgroupBarrier();
-    next = top;
-    for (var i = 0u; i < 8u; i++) {
-      next = max(next, tops[i]);
+    var next = top;
+    for (var i = 0u; i < 32u; i++) {
+      next = max(next, each[lid - lane + i]);
     }
     let keep = exp(top - next);
     top = next;
     sum *= keep;
-    a0 *= keep.x;
-    if (HEADS > 1u) { a1 *= keep.y; }
-    if (HEADS > 2u) { a2 *= keep.z; a3 *= keep.w; }
-    for (var j = share; j < KEYS; j += 16u) {
-      let e = select(vec4<f32>(), exp(scores[j] - top), k + j < end);
-      let value = value_part(cache + min(k + j, end - 1u), part);
-      sum += e;
-      a0 += value * e.x;
-      if (HEADS > 1u) { a1 += value * e.y; }
-      if (HEADS > 2u) { a2 += value * e.z; a3 += value * e.w; }
+    if (h < HEADS) {
+      for (var i = 0u; i < KEYS / 32u; i++) {
+        let e = exp(mine[i] - top);
+        sum += e;
+        weights[(lane + 32u * i) * HEADS + h] = e;
+      }
+    }
+    if (lane == 0u) {
+      keeps[h] = keep;
+    }
+    workgroupBarrier();
+    keys = load_keys(cache + k + KEYS + lid / 8u, last, lid % 8u);
+    a0 *= keeps[0];
+    a1 *= keeps[1];
+    a2 *= keeps[2];
+    a3 *= keeps[3];
+    for (var i = 0u; i < KEYS / SHARES; i++) {
+      let value = open4(values[i], column);
+      let at = (SHARES * i + h) * HEADS;
+      a0 += value * weights[at];
+      if (HEADS > 1u) { a1 += value * weights[at + 1u]; }
+      if (HEADS > 2u) { a2 += value * weights[at + 2u]; a3 += value * weights[at + 3u]; }
     }
   }
+  put_result(h, 0u, lane, a0);
+  if (HEADS > 1u) { put_result(h, 1u, lane, a1); }
+  if (HEADS > 2u) { put_result(h, 2u, lane, a2); put_result(h, 3u, lane, a3); }
+  each[lid] = sum;
   workgroupBarrier();
-  if (part == 0u) {
-    scores[share] = sum;
+  if (h >= HEADS || lane >= vecs) {
+    return;
   }
-  workgroupBarrier();
-  sum = vec4<f32>();
-  for (var i = 0u; i < 16u; i++) {
-    sum += scores[i];
+  let at = (slice * p.heads + head0 + h) * (vecs + 1u);
+  var all = vec4<f32>();
+  for (var i = 0u; i < SHARES; i++) {
+    let place = (i * HEADS + h) * 128u + lane;
+    all += vec4<f32>(sums[place], sums[place + 32u], sums[place + 64u], sums[place + 96u]);
   }
-  let row = slice * p.heads + head0;
-  fold(lid, row, a0, top.x, sum.x);
-  if (HEADS > 1u) { fold(lid, row + 1u, a1, top.y, sum.y); }
-  if (HEADS > 2u) {
-    fold(lid, row + 2u, a2, top.z, sum.z);
-    fold(lid, row + 3u, a3, top.w, sum.w);
+  partialOut[at + lane] = all;
+  if (lane == 0u) {
+    sum = 0.0;
+    for (var i = 0u; i < 32u; i++) {
+      sum += each[lid + i];
+    }
+    partialOut[at + vecs] = vec4<f32>(top, sum, 0.0, 0.0);
   }
 }

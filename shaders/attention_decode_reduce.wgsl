@@ -1,6 +1,6 @@
 // Joins the slices of attention_decode: o = Σ e^(mᵢ−m) oᵢ / Σ e^(mᵢ−m) sᵢ.
 // partial [slices][heads][d + 4] f32 with (maximum, sum) behind each o; o [heads][d] f32.
-// One workgroup of 256 threads for half of a head: 16 columns of 4 channels × 16 shares of the slices, each with a running maximum.
+// One workgroup of 256 threads for half of a head: 16 columns of 4 channels × 16 shares of the slices, which it loads at once.
 // Grid: (heads, ceil(d/64)).
 
 struct Params {
@@ -13,7 +13,10 @@ struct Params {
 @group(0) @binding(2) var<storage, read> positions: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read_write> o: array<vec4<f32>>;
 
+const NEVER = -1e30;
 const COLUMNS = 16u;
+const SHARES = 16u;
+const EACH = SLICES / SHARES;
 
 var<workgroup> parts: array<vec4<f32>, 256>;
 var<workgroup> stats: array<vec2<f32>, 256>;
@@ -27,18 +30,24 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   let span = (keys + KEYS * SLICES - 1u) / (KEYS * SLICES) * KEYS;
   let slices = (keys + span - 1u) / span;
   let column = wg.y * COLUMNS + lid % COLUMNS;
-  var top = -1e30;
+  var part: array<vec4<f32>, EACH>;
+  var stat: array<vec2<f32>, EACH>;
+  var top = NEVER;
+  for (var i = 0u; i < EACH; i++) {
+    let s = lid / COLUMNS + i * SHARES;
+    let at = min(s, slices - 1u) * stride + row;
+    part[i] = partialIn[at + min(column, vecs - 1u)];
+    stat[i] = select(vec2<f32>(NEVER, 0.0), partialIn[at + vecs].xy, s < slices);
+  }
+  for (var i = 0u; i < EACH; i++) {
+    top = max(top, stat[i].x);
+  }
   var sum = 0.0;
   var acc = vec4<f32>();
-  for (var s = lid / COLUMNS; s < slices; s += 256u / COLUMNS) {
-    let ms = partialIn[s * stride + row + vecs].xy;
-    let part = partialIn[s * stride + row + min(column, vecs - 1u)];
-    let next = max(top, ms.x);
-    let keep = exp(top - next);
-    let gain = exp(ms.x - next);
-    acc = acc * keep + part * gain;
-    sum = sum * keep + ms.y * gain;
-    top = next;
+  for (var i = 0u; i < EACH; i++) {
+    let gain = select(0.0, exp(stat[i].x - top), stat[i].x > NEVER);
+    acc += part[i] * gain;
+    sum += stat[i].y * gain;
   }
   parts[lid] = acc;
   stats[lid] = vec2<f32>(top, sum);
@@ -46,7 +55,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   if (lid >= COLUMNS || column >= vecs) {
     return;
   }
-  var all = -1e30;
+  var all = NEVER;
   for (var i = lid; i < 256u; i += COLUMNS) {
     all = max(all, stats[i].x);
   }

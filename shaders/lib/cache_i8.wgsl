@@ -6,39 +6,53 @@ alias CacheVec = vec4<u32>;
 
 const ROW_CODES = (CACHE_D + 15u) / 16u;
 
-// The magnitude of group `group` from its word.
-fn magnitude(word: u32, group: u32) -> f32 {
-  return unpack2x16float(word)[group % 2u];
+// Four codes of -127 to 127. Conversions of integers are slow on some GPUs, so code + 128 goes into the mantissa of 1.0: 1 + (code + 128) / 256.
+fn open_codes(word: u32, most: f32) -> vec4<f32> {
+  let w = word ^ 0x80808080u;
+  let bits = (vec4<u32>(w << 15u, w << 7u, w >> 1u, w >> 9u) & vec4<u32>(0x7f8000u)) | vec4<u32>(0x3f800000u);
+  let scale = most * (256.0 / 127.0);
+  return bitcast<vec4<f32>>(bits) * scale - vec4<f32>(1.5 * scale);
+}
+
+// Four channels of one row as they lie there.
+struct Raw4 {
+  codes: u32,
+  magnitudes: u32,
+}
+
+fn open4(raw: Raw4, c: u32) -> vec4<f32> {
+  return open_codes(raw.codes, unpack2x16float(raw.magnitudes)[c / 4u % 2u]);
+}
+
+fn raw_value4(row: u32, c: u32) -> Raw4 {
+  let at = row * (ROW_CODES + 1u);
+  return Raw4(vCache[at + c / 4u][c % 4u], vCache[at + ROW_CODES][c / 8u]);
 }
 
 fn key4(row: u32, c: u32) -> vec4<f32> {
   let at = row * (ROW_CODES + 1u);
-  let group = c / 4u;
-  return unpack4x8snorm(kCache[at + group][c % 4u]) * magnitude(kCache[at + ROW_CODES][group / 2u], group);
+  return open4(Raw4(kCache[at + c / 4u][c % 4u], kCache[at + ROW_CODES][c / 8u]), c);
 }
 
 fn value4(row: u32, c: u32) -> vec4<f32> {
-  let at = row * (ROW_CODES + 1u);
-  let group = c / 4u;
-  return unpack4x8snorm(vCache[at + group][c % 4u]) * magnitude(vCache[at + ROW_CODES][group / 2u], group);
+  return open4(raw_value4(row, c), c);
 }
 
 fn part_vec(part: u32, s: u32) -> u32 {
   return 4u * part + s;
 }
 
+struct RawPart {
+  codes: CacheVec,
+  magnitudes: u32,
+}
+
 // One load of 16 bytes and one of the magnitude.
-fn key_part(row: u32, part: u32) -> mat4x4<f32> {
+fn raw_key_part(row: u32, part: u32) -> RawPart {
   let at = row * (ROW_CODES + 1u);
-  return open_part(kCache[at + part], magnitude(kCache[at + ROW_CODES][part / 2u], part));
+  return RawPart(kCache[at + part], kCache[at + ROW_CODES][part / 2u]);
 }
 
-fn value_part(row: u32, part: u32) -> mat4x4<f32> {
-  let at = row * (ROW_CODES + 1u);
-  return open_part(vCache[at + part], magnitude(vCache[at + ROW_CODES][part / 2u], part));
-}
-
-fn open_part(v: CacheVec, most: f32) -> mat4x4<f32> {
-  return mat4x4<f32>(
-    unpack4x8snorm(v.x) * most, unpack4x8snorm(v.y) * most, unpack4x8snorm(v.z) * most, unpack4x8snorm(v.w) * most);
+fn open_part(raw: RawPart, part: u32, s: u32) -> vec4<f32> {
+  return open_codes(raw.codes[s], unpack2x16float(raw.magnitudes)[part % 2u]);
 }
