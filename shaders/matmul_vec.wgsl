@@ -1,16 +1,16 @@
 // y = act(W x + bias) for one or a few rows of X: decoding. X [M][K] f32, W [N][K] through lib/unit_*, Y [M][ldy] f32.
 // NORM: x is replaced by gain ⊙ x · (mean(x²) + eps)^-½, whose sum of squares is taken in the same loop.
 // GLU: row j of the result is silu(W_j x) · (W_{j+N/2} x), so that gate and up never go through memory.
-// PAIRS LoRA pairs of the rows are added before the gated unit (lib/lora_*).
+// PAIRS LoRA pairs of the rows are added before the gated unit (lib/lora_*); x has one row then.
 // One workgroup of W threads makes ROWS rows of W: each thread takes units of 16 along K (unit, unit + W, …) and all ROWS rows of
 // it, so that many loads are under way at one time and x is loaded once for all rows. Sums in f32: a thread's own, then over the
-// workgroup in shared memory. Grid: ceil(N / ROWS), folded over y when wide; rows of X along z.
+// workgroup in shared memory. Grid: RANK + ceil(N / ROWS), folded over y when wide; rows of X along z.
 
 struct Pair {
-  row0: u32,      // rows that the pair owns
+  row0: u32,      // rows that the pair owns, and no other
   rows: u32,
   r: u32,
-  aRow: u32,      // its first column of u
+  aRow: u32,      // its first element of u
   b: u32,         // where its B begins
   scale: f32,
   pad0: u32,
@@ -25,7 +25,11 @@ struct Params {
   ldy: u32,
   column: u32,    // first column of Y
   eps: f32,
-  rank: u32,      // columns of u
+  most: u32,      // words of a half of `handover`
+  half: u32,      // where the half begins whose turn it is: 0 or `most`
+  pad0: u32,
+  pad1: u32,
+  pad2: u32,
   pairs: array<Pair, 3>,
 }
 
@@ -39,12 +43,10 @@ const OUTPUTS = select(ROWS, ROWS / 2u, GLU);
 // Sums of a workgroup: one a row, and the sum of squares.
 const VALUES = ROWS + 1u;
 const PARTS = 8u;
-const EARLY = PAIRS > 0u && ROWS * PARTS <= W;
 const STRIDE = W + PARTS;  // the padding keeps the parts of different values in different banks
 
 var<workgroup> partial: array<f32, VALUES * STRIDE>;
 var<workgroup> tail: array<f32, VALUES * PARTS>;
-var<workgroup> extra: array<f32, select(1u, ROWS * PARTS, PAIRS > 0u)>;
 
 fn x4(base: u32, k: u32) -> vec4<f32> {
   if (k < p.k) {
@@ -68,16 +70,6 @@ fn weight_row(first: u32, r: u32) -> u32 {
   return min(first + r, p.n - 1u);
 }
 
-fn added(value: u32) -> f32 {
-  var sum = 0.0;
-  if (PAIRS > 0u) {
-    for (var i = 0u; i < PARTS; i++) {
-      sum += extra[value * PARTS + i];
-    }
-  }
-  return sum;
-}
-
 fn total(value: u32) -> f32 {
   var sum = 0.0;
   for (var i = 0u; i < PARTS; i++) {
@@ -90,15 +82,16 @@ fn total(value: u32) -> f32 {
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>,
         @builtin(local_invocation_index) lid: u32) {
   prepare(lid);
-  let first = (wg.y * grid.x + wg.x) * OUTPUTS;
+  let group = wg.y * grid.x + wg.x;
+  if (group < RANK) {
+    make_low(group, lid);
+    return;
+  }
+  let first = (group - RANK) * OUTPUTS;
   let outputs = select(p.n, p.n / 2u, GLU);
   let units = (p.k + 15u) / 16u;
   let i = wg.z;  // row of X
-  // The pairs first where a thread has one part of them: their loads are under way during the loop then.
-  var early = 0.0;
-  if (EARLY && lid < ROWS * PARTS) {
-    early = lora_part(p.column + weight_row(first, lid / PARTS), i, lid % PARTS);
-  }
+  let ahead = lora_ahead(first, lid);
   var acc: array<f32, ROWS>;
   var square = 0.0;
   for (var u = lid; u < units; u += W) {
@@ -135,19 +128,16 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
       sum += partial[(t / PARTS) * STRIDE + j];
     }
     tail[t] = sum;
-    if (EARLY && t < ROWS * PARTS) {
-      extra[t] = early;
-    } else if (PAIRS > 0u && t < ROWS * PARTS) {
-      extra[t] = lora_part(p.column + weight_row(first, t / PARTS), i, t % PARTS);
-    }
   }
+  take_low(lid);
   workgroupBarrier();
+  lora_parts(first, lid, ahead);
   if (lid < OUTPUTS && first + lid < outputs) {
     let scale = select(1.0, inverseSqrt(total(ROWS) / f32(p.k) + p.eps), NORM);
     let at = i * p.ldy + p.column + first + lid;
-    var v = total(lid) * scale + added(lid);
+    var v = (total(lid) + added(lid)) * scale;
     if (GLU) {
-      v = silu(v) * (total(lid + OUTPUTS) * scale + added(lid + OUTPUTS));
+      v = silu(v) * (total(lid + OUTPUTS) + added(lid + OUTPUTS)) * scale;
     }
     if (BIAS) {
       v += bias[first + lid];

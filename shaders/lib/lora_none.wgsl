@@ -1,4 +1,17 @@
 // No LoRA pairs: the product of the bare weight.
-fn lora_part(row: u32, i: u32, part: u32) -> f32 {
+
+const RANK = 0u;
+
+fn make_low(a: u32, lid: u32) {}
+
+fn lora_ahead(first: u32, lid: u32) -> vec4<f32> {
+  return vec4<f32>();
+}
+
+fn take_low(lid: u32) {}
+
+fn lora_parts(first: u32, lid: u32, ahead: vec4<f32>) {}
+
+fn added(value: u32) -> f32 {
   return 0.0;
 }

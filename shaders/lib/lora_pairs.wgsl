@@ -1,18 +1,136 @@
-// The LoRA pairs of a matrix, for products with one row of x: scale · (u Bᵀ) of the pairs that own a row, u = x Aᵀ made before.
-// A thread sums every PARTS-th term of a row.
+// The LoRA pairs of a matrix, for products with one row of x: scale · (A x) Bᵀ is added to the rows that a pair owns.
+// The first RANK workgroups of the dispatch make u = A x, an element each, while the others read the weight; those pick u up at their end.
+// An element is handed over in one atomic word that is zero until it is there: no order between words is assumed. Nor is it assumed that both
+// kinds run at one time: who has asked PATIENCE times makes the element itself, in the same order of sums.
+// Two halves of `handover` take turns from product to product: who uses one leaves the other zeroed.
 
-@group(0) @binding(7) var<storage, read> low: array<f32>;       // u [m][rank]
-@group(0) @binding(8) var<storage, read> adapter: array<f32>;   // each B [rows][r] from `b` on
+@group(0) @binding(7) var<storage, read_write> handover: array<atomic<u32>>;
+@group(0) @binding(8) var<storage, read> adapter: array<vec4<f32>>;  // A of all pairs [RANK][k], then each B [rows][r] from `b` on
 
-fn lora_part(row: u32, i: u32, part: u32) -> f32 {
+// Threads that share a row of B, four elements of it each time.
+const SHARES = 4u;
+
+var<workgroup> low: array<f32, RANK>;
+var<workgroup> extra: array<f32, ROWS * SHARES>;
+
+// What thread j adds to element a of u.
+fn low_share(a: u32, j: u32) -> f32 {
   var sum = 0.0;
-  for (var n = 0u; n < PAIRS; n++) {
-    let pair = p.pairs[n];
-    if (row >= pair.row0 && row < pair.row0 + pair.rows) {
-      for (var j = part; j < pair.r; j += PARTS) {
-        sum += pair.scale * low[i * p.rank + pair.aRow + j] * adapter[pair.b + (row - pair.row0) * pair.r + j];
-      }
+  for (var k = 4u * j; k < p.k; k += 4u * W) {
+    var v = x4(0u, k);
+    if (NORM) {
+      v *= gain4(k);
     }
+    sum += dot(adapter[(a * p.k + k) / 4u], v);
+  }
+  return sum;
+}
+
+// Element a of u by the whole workgroup.
+fn make_low(a: u32, lid: u32) {
+  partial[lid] = low_share(a, lid);
+  workgroupBarrier();
+  if (lid < PARTS) {
+    var sum = 0.0;
+    for (var j = lid; j < W; j += PARTS) {
+      sum += partial[j];
+    }
+    tail[lid] = sum;
+  }
+  workgroupBarrier();
+  if (lid == 0u) {
+    let word = bitcast<u32>(total(0u));
+    atomicStore(&handover[p.half + a], select(word, 0x80000000u, word == 0u));
+  }
+  if (a == 0u) {
+    for (var i = lid; i < p.most; i += W) {
+      atomicStore(&handover[p.most - p.half + i], 0u);
+    }
+  }
+}
+
+fn low_element(a: u32) -> f32 {
+  for (var i = 0u; i < PATIENCE; i++) {
+    let word = atomicLoad(&handover[p.half + a]);
+    if (word != 0u) {
+      return bitcast<f32>(word);
+    }
+  }
+  var all = 0.0;
+  for (var part = 0u; part < PARTS; part++) {
+    var sum = 0.0;
+    for (var j = part; j < W; j += PARTS) {
+      sum += low_share(a, j);
+    }
+    all += sum;
+  }
+  return all;
+}
+
+fn take_low(lid: u32) {
+  for (var a = lid; a < RANK; a += W) {
+    low[a] = low_element(a);
+  }
+}
+
+// The pair that owns a row of the whole matrix; PAIRS when none does.
+fn pair_of(row: u32) -> u32 {
+  for (var n = 0u; n < PAIRS; n++) {
+    if (row >= p.pairs[n].row0 && row < p.pairs[n].row0 + p.pairs[n].rows) {
+      return n;
+    }
+  }
+  return PAIRS;
+}
+
+// Elements j..j+3 of a row of B; zero behind its end.
+fn b4(n: u32, row: u32, j: u32) -> vec4<f32> {
+  var b = vec4<f32>();
+  let r = p.pairs[n].r;
+  let at = p.pairs[n].b + (row - p.pairs[n].row0) * r + j;
+  for (var i = 0u; i < 4u && j + i < r; i++) {
+    b[i] = adapter[(at + i) / 4u][(at + i) % 4u];
+  }
+  return b;
+}
+
+// The first elements of B that a thread needs: their load is under way while the weight is read.
+fn lora_ahead(first: u32, lid: u32) -> vec4<f32> {
+  let row = p.column + weight_row(first, lid / SHARES);
+  let n = pair_of(row);
+  if (lid >= ROWS * SHARES || n == PAIRS) {
+    return vec4<f32>();
+  }
+  return b4(n, row, lid % SHARES * 4u);
+}
+
+// u Bᵀ of the workgroup's rows, in parts.
+fn lora_parts(first: u32, lid: u32, ahead: vec4<f32>) {
+  for (var t = lid; t < ROWS * SHARES; t += W) {
+    let row = p.column + weight_row(first, t / SHARES);
+    let n = pair_of(row);
+    var sum = 0.0;
+    if (n < PAIRS) {
+      for (var j = t % SHARES * 4u; j < p.pairs[n].r; j += SHARES * 4u) {
+        var b = ahead;
+        if (t != lid || j >= SHARES * 4u) {
+          b = b4(n, row, j);
+        }
+        for (var i = 0u; i < 4u; i++) {
+          sum += b[i] * low[min(p.pairs[n].aRow + j + i, RANK - 1u)];
+        }
+      }
+      sum *= p.pairs[n].scale;
+    }
+    extra[t] = sum;
+  }
+  workgroupBarrier();
+}
+
+fn added(value: u32) -> f32 {
+  var sum = 0.0;
+  for (var i = 0u; i < SHARES; i++) {
+    sum += extra[value * SHARES + i];
   }
   return sum;
 }

@@ -1,6 +1,5 @@
-import type { Gpu } from "../gpu/index.ts";
+import { submitTime } from "../gpu/index.ts";
 import { packSampleSettings, type SampleSettings } from "../kernels/index.ts";
-import type { Qwen3VL } from "../models/index.ts";
 import { defaultAdapter, ENDLESS, FULL, promptOf, type Setting, type Sizes, TOO_LONG } from "./worker_bench_setting.ts";
 
 /** The longest context that is measured, with room for what is generated there. */
@@ -32,7 +31,7 @@ async function decodeSpeed(
 }
 
 export async function measureDecode(setting: Setting): Promise<void> {
-  const { gpu, config, model, capacity, options, sizes, row } = setting;
+  const { config, model, capacity, options, sizes, row } = setting;
   const limit = config.text.vocabSize;
   const duration = Math.min(DECODE_MILLISECONDS, options.capMilliseconds / 4);
   let last = 0;
@@ -52,7 +51,7 @@ export async function measureDecode(setting: Setting): Promise<void> {
     row({
       part: "decode",
       name: `context ${context}, a token on the device`,
-      value: await deviceTime(gpu, model, context, { ...ENDLESS, limit }, last > 50 ? [1, 3] : [4, 20]),
+      value: await deviceTime(setting, context, { ...ENDLESS, limit }, last > 50 ? 2 : 16),
       unit: "ms",
     });
   }
@@ -75,33 +74,22 @@ async function measureAdapter(setting: Setting, settings: SampleSettings, millis
   }
 }
 
-/** Milliseconds of a decoded token when many follow each other in one submit, read-backs apart. */
+/** Milliseconds of a decoded token on the device's clock, `tokens` of them in one submit. */
 async function deviceTime(
-  gpu: Gpu,
-  model: Qwen3VL,
+  { gpu, model }: Setting,
   context: number,
   settings: SampleSettings,
-  [few, many]: [number, number],
+  tokens: number,
 ): Promise<number> {
   const { state } = model.language;
-  const time = async (tokens: number) => {
+  const samples: number[] = [];
+  for (let i = 0; i < 3; i++) {
     gpu.write(state.settings, packSampleSettings(settings));
     gpu.write(state.positions, new Uint32Array([context, context, context, context]));
     gpu.write(state.control, new Uint32Array([0, 0]));
     const program = model.language.decodeProgram(context + tokens);
     await program.ready();
-    await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
-    const started = performance.now();
-    const encoder = gpu.device.createCommandEncoder();
-    for (let i = 0; i < tokens; i++) program.encode(encoder);
-    gpu.device.queue.submit([encoder.finish()]);
-    await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
-    return performance.now() - started;
-  };
-  const samples: number[] = [];
-  for (let i = 0; i < 3; i++) {
-    const short = await time(few);
-    samples.push(Math.max(1e-3, ((await time(many)) - short) / (many - few)));
+    samples.push((await submitTime(gpu, program, tokens)) / tokens);
   }
   return samples.sort((a, b) => a - b)[1]!;
 }

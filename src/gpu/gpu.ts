@@ -168,10 +168,10 @@ export class Gpu {
   }
 
   /**
-   * A storage buffer, counted in the ledger under `owner`.
+   * A storage buffer, counted in the ledger under `owner`, for `more` uses where these are given.
    * Throws `OutOfMemory` with the sizes when it is larger than the device can bind.
    */
-  storage(owner: string, label: string, bytes: number): Slice {
+  storage(owner: string, label: string, bytes: number, more: GPUBufferUsageFlags = 0): Slice {
     const size = storageBytes(bytes);
     if (size > this.maxBytes) {
       throw new TabTuneError(
@@ -179,7 +179,7 @@ export class Gpu {
         `${label} needs one buffer of ${size} bytes; this device binds at most ${this.maxBytes}. Choose a shorter context or a smaller picture.`,
       );
     }
-    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST | more;
     return { buffer: this.#create(owner, label, size, usage), offset: 0, size };
   }
 
@@ -189,6 +189,11 @@ export class Gpu {
 
   staging(owner: string, label: string, bytes: number): GPUBuffer {
     return this.#create(owner, label, bytes, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
+  }
+
+  /** Two points in time, for a stopwatch. */
+  timestamps(): GPUQuerySet {
+    return this.device.createQuerySet({ type: "timestamp", count: 2 });
   }
 
   /** A buffer that is mapped for writing, for copies from it. */

@@ -164,6 +164,11 @@ export class Program {
     return part;
   }
 
+  /** True when the list is one compute pass: nothing is copied or cleared between. */
+  get isOnePass(): boolean {
+    return this.#steps.length > 0 && this.#steps.every((step) => "kernel" in step);
+  }
+
   copy(from: Slice, to: Slice, bytes = Math.min(from.size, to.size)): void {
     this.#steps.push({ from, to, bytes });
   }
@@ -197,14 +202,19 @@ export class Program {
   }
 
   /** Appends steps `from` to `to` to an encoder, as one compute pass wherever no copy stands between. `ready` must have resolved. */
-  encode(encoder: GPUCommandEncoder, from = 0, to = this.#steps.length, passOptions?: GPUComputePassDescriptor): void {
+  encode(
+    encoder: GPUCommandEncoder,
+    from = 0,
+    to = this.#steps.length,
+    timestamps?: GPUComputePassTimestampWrites,
+  ): void {
     let pass: GPUComputePassEncoder | undefined;
     let pipeline: GPUComputePipeline | undefined;
     for (let i = from; i < to; i++) {
       const step = this.#steps[i]!;
       if ("kernel" in step) {
         if (!pass) {
-          pass = encoder.beginComputePass(passOptions);
+          pass = encoder.beginComputePass(timestamps && { timestampWrites: timestamps });
           pipeline = undefined;
         }
         if (!pipeline || step.kernel.pipeline !== pipeline) {

@@ -1,10 +1,10 @@
 import { type Bench, type KernelCase, matrixBytes, PUBLISHED_KINDS, PUBLISHED_SCHEMES } from "./case.ts";
-import { type MatmulPair, matmul, VEC_SHAPES, vecChoice } from "./matmul.ts";
+import { handoverBytes, type MatmulPair, matmul, VEC_SHAPES, vecChoice } from "./matmul.ts";
 import { type Activation, TILE_SHAPES, tileChoice } from "./matmul_tile.ts";
-import type { FloatMatrix, Matrix } from "./matrix.ts";
+import type { Matrix } from "./matrix.ts";
 
 interface Shape {
-  scheme: Matrix["scheme"] | "f32";
+  scheme: Matrix["scheme"];
   m: number;
   n: number;
   k: number;
@@ -17,6 +17,8 @@ interface Shape {
   glu?: boolean;
   /** Rows that each LoRA pair owns, in turn from row 0 on; ranks are 4, 5, 6. */
   pairs?: number[];
+  /** How often u is asked for; 0: every workgroup makes it itself. */
+  patience?: number;
   /** One of VEC_SHAPES or TILE_SHAPES, as if this device had found it best. */
   choice?: number;
 }
@@ -47,18 +49,8 @@ export const activations: Record<Activation, (v: number) => number> = {
   gelu_erf: (v) => 0.5 * v * (1 + erf(v / Math.SQRT2)),
 };
 
-/** An f32 matrix and its values. */
-function floats(bench: Bench, rows: number, cols: number) {
-  const values = bench.values(rows * cols);
-  const codes = bench.upload(values);
-  const blocks = [{ row0: 0, rows, codes, scales: codes }];
-  const matrix: FloatMatrix = { label: `f32 [${rows}, ${cols}]`, scheme: "f32", rows, cols, rowWords: cols, blocks };
-  return { matrix, values };
-}
-
 function build(bench: Bench, s: Shape) {
-  const { matrix, values } =
-    s.scheme === "f32" ? floats(bench, s.n, s.k) : bench.matrix(s.scheme, s.n, s.k, s.blockRows);
+  const { matrix, values } = bench.matrix(s.scheme, s.n, s.k, s.blockRows);
   const ldx = s.ldx ?? s.k;
   const x = bench.values(s.m * ldx);
   const outputs = s.glu ? s.n / 2 : s.n;
@@ -67,16 +59,16 @@ function build(bench: Bench, s: Shape) {
   const gain = bench.values(s.k);
   const eps = 1e-6;
   const pairs: MatmulPair[] = [];
-  let rank = 1;
-  let lowWords = 3;
+  let rank = 0;
+  let lowWords = 0;
   for (const [i, rows] of (s.pairs ?? []).entries()) {
     const row0 = pairs.reduce((sum, pair) => sum + pair.rows, 0);
-    pairs.push({ row0, rows, r: 4 + i, scale: 0.5 + i, aRow: rank, b: lowWords });
+    pairs.push({ row0, rows, r: 4 + i, scale: 0.5 + i, aRow: rank, b: lowWords + 3 });
     rank += 4 + i;
     lowWords += rows * (4 + i);
   }
-  const u = bench.values(s.m * rank);
-  const low = bench.values(lowWords);
+  const low = bench.values(4 * Math.ceil((rank * s.k + lowWords + 3) / 4));
+  for (const pair of pairs) pair.b += rank * s.k;
   // Made when it is read: tests that only compile need no reference.
   const reference = () => {
     const expected = new Float64Array(s.m * outputs);
@@ -92,7 +84,11 @@ function build(bench: Bench, s: Shape) {
         let sum = 0;
         for (const { row0, rows, r, scale, aRow, b } of pairs) {
           if (j < row0 || j >= row0 + rows) continue;
-          for (let n = 0; n < r; n++) sum += scale * u[i * rank + aRow + n]! * low[b + (j - row0) * r + n]!;
+          for (let n = 0; n < r; n++) {
+            let u = 0;
+            for (let k = 0; k < s.k; k++) u += row[k]! * low[(aRow + n) * s.k + k]!;
+            sum += scale * u * low[b + (j - row0) * r + n]!;
+          }
         }
         for (let k = 0; k < s.k; k++) sum += row[k]! * values[j * s.k + k]!;
         return sum;
@@ -112,7 +108,9 @@ function build(bench: Bench, s: Shape) {
   const biasSlice = bench.upload(bias);
   const gainSlice = bench.upload(gain);
   const { choices } = bench.gpu;
-  const lora = s.pairs ? { lora: { u: bench.upload(u), rank, values: bench.upload(low), pairs } } : {};
+  const handover = bench.empty(handoverBytes(rank) / 4);
+  const patience = s.patience === undefined ? {} : { patience: s.patience };
+  const lora = s.pairs ? { lora: { values: bench.upload(low), rank, pairs, handover, ...patience } } : {};
   return {
     record: (program: Parameters<typeof matmul>[0]) => {
       const name = s.m > 4 ? tileChoice(matrix, s.m) : vecChoice(matrix, s.glu);
@@ -159,13 +157,14 @@ const shapes: Shape[] = [
   { scheme: "q4a32", m: 1, n: 5000, k: 64, norm: true, glu: true },
   { scheme: "bf16", m: 2, n: 38, k: 148, norm: true, glu: true },
   { scheme: "q4a64", m: 1, n: 2, k: 68, glu: true, accumulate: true },
-  // LoRA: A with the norm in front, then pairs on parts of the rows, with and without a gated unit.
-  { scheme: "f32", m: 1, n: 48, k: 2560, norm: true },
-  { scheme: "f32", m: 2, n: 5, k: 68 },
+  // LoRA pairs on parts of the rows, with and without a norm in front and a gated unit.
   { scheme: "q4a32", m: 1, n: 100, k: 256, norm: true, pairs: [50, 30, 20] },
-  { scheme: "bf16", m: 2, n: 40, k: 148, pairs: [17], accumulate: true },
+  { scheme: "bf16", m: 1, n: 40, k: 148, pairs: [17], accumulate: true },
   { scheme: "q4a64", m: 1, n: 44, k: 128, norm: true, glu: true, pairs: [22, 22] },
   { scheme: "q4a32", m: 1, n: 200, k: 64, blockRows: 128, pairs: [100, 100] },
+  { scheme: "q4a32", m: 1, n: 70, k: 2560, norm: true, pairs: [30, 20, 20], patience: 0 },
+  { scheme: "bf16", m: 1, n: 44, k: 1036, glu: true, pairs: [22, 22], patience: 0 },
+  ...VEC_SHAPES.map((_, choice): Shape => ({ scheme: "q4a32", m: 1, n: 34, k: 100, pairs: [17, 17], choice })),
   // Every shape that a device may choose; 21 rows leave a part of a workgroup without any.
   ...VEC_SHAPES.map((_, choice): Shape => ({ scheme: "q4a32", m: 1, n: 21, k: 9728, norm: true, choice })),
   ...VEC_SHAPES.map((_, choice): Shape => ({ scheme: "bf16", m: 2, n: 26, k: 1036, glu: true, choice })),
@@ -198,7 +197,7 @@ export const matmulCases: KernelCase[] = shapes.map((s) => ({
   // f32 sums of up to 9,728 products; the guide's bound for this op is 5e-6.
   tolerance: 5e-6,
   ...(s.m > 4 ? tileCase(s.choice) : {}),
-  bytes: (s.scheme === "f32" ? 4 * s.n * s.k : matrixBytes(s.scheme, s.n, s.k)) + 4 * (s.m * s.k + s.m * s.n),
+  bytes: matrixBytes(s.scheme, s.n, s.k) + 4 * (s.m * s.k + s.m * s.n),
   flops: 2 * s.m * s.n * s.k,
   build: (bench) => build(bench, s),
 }));

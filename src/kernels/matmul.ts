@@ -1,14 +1,16 @@
 import loraNone from "../../shaders/lib/lora_none.wgsl?raw";
 import loraPairs from "../../shaders/lib/lora_pairs.wgsl?raw";
-import unitF32 from "../../shaders/lib/unit_f32.wgsl?raw";
 import vecShader from "../../shaders/matmul_vec.wgsl?raw";
 import { f32, type Program } from "../gpu/index.ts";
 import { type Activation, activate, biasOf, matmulTiles } from "./matmul_tile.ts";
-import type { FloatMatrix, Matrix } from "./matrix.ts";
+import type { Matrix } from "./matrix.ts";
 import { compose, fold, type Gpu, type Kernel, type Slice } from "./source.ts";
 import { weightLibrary } from "./weight_library.ts";
 
-/** One LoRA pair on rows of a matrix: y[:, row0 … row0 + rows] += scale · u[:, aRow … aRow + r] Bᵀ, B [rows, r] from element `b` on. */
+/**
+ * One LoRA pair on rows of a matrix, which no other pair owns: y[:, row0 … row0 + rows] += scale · u[:, aRow … aRow + r] Bᵀ with
+ * u = x Aᵀ, B [rows, r] from element `b` on.
+ */
 export interface MatmulPair {
   row0: number;
   rows: number;
@@ -19,15 +21,42 @@ export interface MatmulPair {
   b: number;
 }
 
-/** Pairs that one product with few rows can add. */
-export const MOST_PAIRS = 3;
+/** Pairs that a product with one row can add, and the sum of their ranks. */
+const MOST_PAIRS = 3;
+const MOST_RANK = 256;
+
+/** How often a workgroup asks for an element of u before it makes it itself. */
+const PATIENCE = 256;
+
+/** Pairs for a product with one row. */
+export interface SingleLora {
+  /** A of all pairs stacked, [rank, cols] f32, then each B. */
+  values: Slice;
+  /** Sum of the ranks. */
+  rank: number;
+  pairs: readonly MatmulPair[];
+  /** Scratch of `handoverBytes(rank)` at least, which products of one model share. */
+  handover: Slice;
+  /** For tests: PATIENCE by default. */
+  patience?: number;
+}
+
+/** Bytes through which workgroups hand over up to `rank` numbers: two halves that take turns. */
+export function handoverBytes(rank: number): number {
+  return 8 * rank;
+}
+
+/** True when `matmul` can add these pairs to a product with one row. */
+export function canAddPairs(pairs: readonly MatmulPair[], rank: number): boolean {
+  return pairs.length <= MOST_PAIRS && rank <= MOST_RANK;
+}
 
 export interface MatmulOptions {
   x: Slice;
   y: Slice;
   /** Rows of X. */
   m: number;
-  weight: Matrix | FloatMatrix;
+  weight: Matrix;
   bias?: Slice;
   /** Y += … instead of Y = …: the residual stream. */
   accumulate?: boolean;
@@ -38,15 +67,15 @@ export interface MatmulOptions {
   norm?: { gain: Slice; eps: number };
   /** Few rows only: the upper half of the matrix is up, the lower one gate, and Y [m, rows / 2] = silu(gate) ⊙ up. */
   glu?: boolean;
-  /** Few rows only: at most MOST_PAIRS LoRA pairs; u [m, rank] f32 = x Aᵀ, B in `values`. */
-  lora?: { u: Slice; rank: number; values: Slice; pairs: readonly MatmulPair[] };
+  /** One row only: LoRA pairs that `canAddPairs` takes. */
+  lora?: SingleLora;
 }
 
 /** Largest number of rows for which every weight is better read once, row by row of X. */
 const VEC_ROWS = 4;
 
 /** True when `matmul` can take this matrix's upper half as up and its lower half as gate: both must be bound at once. */
-export function canGlu(weight: Matrix | FloatMatrix): boolean {
+export function canGlu(weight: Matrix): boolean {
   return weight.blocks.length === 1;
 }
 
@@ -68,11 +97,8 @@ export const VEC_SHAPES: readonly VecShape[] = [
   { rows: 8, moreRounds: 0, unorm: true },
 ];
 
-/** A of LoRA pairs has so few rows that only a workgroup for each keeps a large device busy. */
-const FLOAT_SHAPE: VecShape = { rows: 1, moreRounds: 0, unorm: false };
-
 /** The name under which a device keeps its choice for a matrix. */
-export function vecChoice(weight: Matrix | FloatMatrix, glu = false): string {
+export function vecChoice(weight: Matrix, glu = false): string {
   return `matmul_vec ${weight.scheme} ${weight.rows}×${weight.cols}${glu ? " glu" : ""}`;
 }
 
@@ -80,9 +106,10 @@ function vecShape(gpu: Gpu, o: MatmulOptions): VecShape & { threads: number } {
   const { weight } = o;
   const chosen = gpu.choices.get(vecChoice(weight, o.glu));
   // A run that an earlier version began may name a shape that is no longer among them.
-  const shape = weight.scheme === "f32" ? FLOAT_SHAPE : (VEC_SHAPES[chosen ?? 0] ?? VEC_SHAPES[0]!);
-  // A workgroup of W threads keeps (rows + 1) · (W + 24) words in its 16 KiB.
-  const most = Math.min(256, Math.floor((4096 / (shape.rows + 1) - 24) / 32) * 32);
+  const shape = VEC_SHAPES[chosen ?? 0] ?? VEC_SHAPES[0]!;
+  // A workgroup of W threads keeps (rows + 1) · (W + 24) words and u in its 16 KiB.
+  const room = 4096 - (o.lora?.rank ?? 0);
+  const most = Math.min(256, Math.floor((room / (shape.rows + 1) - 24) / 32) * 32);
   const units = Math.ceil(weight.cols / 16);
   const rounds = Math.ceil(units / most) + shape.moreRounds;
   return { ...shape, threads: Math.max(32, Math.ceil(units / rounds / 32) * 32) };
@@ -90,10 +117,10 @@ function vecShape(gpu: Gpu, o: MatmulOptions): VecShape & { threads: number } {
 
 function vecKernel(gpu: Gpu, o: MatmulOptions, { threads, rows, unorm }: VecShape & { threads: number }): Kernel {
   const { scheme } = o.weight;
-  const library = scheme === "f32" ? undefined : weightLibrary(scheme);
-  const pairs = o.lora?.pairs.length ?? 0;
+  const library = weightLibrary(scheme);
+  const { lora } = o;
   const constants = {
-    ...library?.constants,
+    ...library.constants,
     BIAS: o.bias !== undefined,
     ACCUMULATE: o.accumulate ?? false,
     W: threads,
@@ -101,11 +128,11 @@ function vecKernel(gpu: Gpu, o: MatmulOptions, { threads, rows, unorm }: VecShap
     UNORM: unorm,
     NORM: o.norm !== undefined,
     GLU: o.glu ?? false,
-    PAIRS: pairs,
+    PAIRS: lora?.pairs.length ?? 0,
+    ...(lora ? { RANK: lora.rank, PATIENCE: lora.patience ?? PATIENCE } : {}),
   };
-  const act = activate(o.activation);
-  const code = compose(constants, library?.unit ?? unitF32, act, pairs ? loraPairs : loraNone, vecShader);
-  return gpu.kernel(`matmul_vec ${scheme}`, code, pairs ? "rrrrwrrr" : "rrrrwr");
+  const code = compose(constants, library.unit, activate(o.activation), lora ? loraPairs : loraNone, vecShader);
+  return gpu.kernel(`matmul_vec ${scheme}${lora ? " lora" : ""}`, code, lora ? "rrrrwrwr" : "rrrrwr");
 }
 
 /**
@@ -119,20 +146,33 @@ export function matmul(program: Program, o: MatmulOptions): void {
     recordVec(program, o);
     return;
   }
-  if (o.norm || o.glu || o.lora || weight.scheme === "f32") {
-    throw new Error(`${weight.label}: norm, glu, lora and f32 weights are for at most ${VEC_ROWS} rows, not ${m}`);
+  if (o.norm || o.glu || o.lora) {
+    throw new Error(`${weight.label}: norm, glu and lora are for at most ${VEC_ROWS} rows, not ${m}`);
   }
-  matmulTiles(program, { ...o, weight });
+  matmulTiles(program, o);
+}
+
+/** Whose turn it is in a handover, and in which program. */
+const turns = new WeakMap<GPUBuffer, { program: Program; turn: number }>();
+
+/** The half of a handover that the next product of a program uses. The first one finds it zeroed; each zeroes the other half. */
+function takeTurn(program: Program, handover: Slice): number {
+  const last = turns.get(handover.buffer);
+  const turn = last?.program === program ? 1 - last.turn : 0;
+  if (last?.program !== program) program.clear(handover);
+  turns.set(handover.buffer, { program, turn });
+  return turn;
 }
 
 function recordVec(program: Program, o: MatmulOptions): void {
   const { weight, m, norm, lora } = o;
-  if (lora && lora.pairs.length > MOST_PAIRS) {
-    throw new Error(`${weight.label}: at most ${MOST_PAIRS} LoRA pairs, not ${lora.pairs.length}`);
+  if (lora && (m > 1 || !canAddPairs(lora.pairs, lora.rank))) {
+    throw new Error(`${weight.label}: cannot add ${lora.pairs.length} LoRA pairs of rank ${lora.rank} to ${m} rows`);
   }
   if (o.glu && !canGlu(weight)) throw new Error(`${weight.label}: glu takes a matrix of one block`);
   const shape = vecShape(program.gpu, o);
   const kernel = vecKernel(program.gpu, o, shape);
+  const most = lora ? lora.handover.size / 8 : 0;
   for (const block of weight.blocks) {
     const { rows } = block;
     program.dispatch(kernel, {
@@ -144,7 +184,9 @@ function recordVec(program: Program, o: MatmulOptions): void {
         o.glu ? weight.rows / 2 : weight.rows,
         block.row0,
         f32(norm?.eps ?? 0),
-        lora?.rank ?? 0,
+        most,
+        lora ? most * takeTurn(program, lora.handover) : 0,
+        ...[0, 0, 0],
         ...(lora?.pairs ?? []).flatMap((q) => [q.row0, q.rows, q.r, q.aRow, q.b, f32(q.scale), 0, 0]),
       ],
       buffers: [
@@ -154,10 +196,10 @@ function recordVec(program: Program, o: MatmulOptions): void {
         o.x,
         o.y,
         norm?.gain ?? block.scales,
-        ...(lora ? [lora.u, lora.values] : []),
+        ...(lora ? [lora.handover, lora.values] : []),
       ],
-      grid: [...fold(Math.ceil(rows / shape.rows)), m],
-      work: 2 * rows * weight.cols * m,
+      grid: [...fold((lora?.rank ?? 0) + Math.ceil(rows / shape.rows)), m],
+      work: 2 * (rows + (lora?.rank ?? 0)) * weight.cols * m,
     });
   }
 }

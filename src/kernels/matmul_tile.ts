@@ -7,7 +7,7 @@ import tileOperands from "../../shaders/lib/tile_operands.wgsl?raw";
 import tileShader from "../../shaders/matmul_tile.wgsl?raw";
 import matrixShader from "../../shaders/matmul_tile_subgroup_matrix.wgsl?raw";
 import type { Program } from "../gpu/index.ts";
-import type { FloatMatrix, Matrix, MatrixBlock } from "./matrix.ts";
+import type { Matrix, MatrixBlock } from "./matrix.ts";
 import { compose, composeHalf, composeMatrix, type Gpu, joined, type Slice, sliceFrom } from "./source.ts";
 import { weightLibrary } from "./weight_library.ts";
 
@@ -70,7 +70,7 @@ export function canTile(gpu: Gpu, { subgroups, half }: TileShape): boolean {
 }
 
 /** The name under which a device keeps its choice for a product of m rows, rounded to a power of two. */
-export function tileChoice(weight: Matrix | FloatMatrix, m: number, backward = false): string {
+export function tileChoice(weight: Matrix, m: number, backward = false): string {
   const rows = 2 ** Math.ceil(Math.log2(m));
   return `matmul_tile ${weight.scheme} ${weight.rows}×${weight.cols} ${rows}${backward ? " backward" : ""}`;
 }

@@ -20,6 +20,3 @@ export interface Matrix {
   rowWords: number;
   blocks: MatrixBlock[];
 }
-
-/** An f32 matrix, for products with few rows only: the A of LoRA pairs. */
-export type FloatMatrix = Omit<Matrix, "scheme"> & { scheme: "f32" };

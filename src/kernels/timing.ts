@@ -1,6 +1,6 @@
 import arithmeticShader from "../../shaders/arithmetic.wgsl?raw";
 import readShader from "../../shaders/read.wgsl?raw";
-import { Program } from "../gpu/index.ts";
+import { Program, submitTime } from "../gpu/index.ts";
 import { compose, type Gpu } from "./source.ts";
 
 /** What the device can do at most, measured in the same run: bytes moved per second, f32 FLOPs per second. */
@@ -15,17 +15,6 @@ const READS = 8;
 interface Cost {
   bytes: number;
   flops: number;
-}
-
-/** Milliseconds of `repeats` runs of a program in one submit, waiting for the queue before and after. */
-async function submitTime(gpu: Gpu, program: Program, repeats: number): Promise<number> {
-  await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
-  const started = performance.now();
-  const encoder = gpu.device.createCommandEncoder();
-  for (let i = 0; i < repeats; i++) program.encode(encoder);
-  gpu.device.queue.submit([encoder.finish()]);
-  await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
-  return performance.now() - started;
 }
 
 /**

@@ -1,6 +1,6 @@
 import { TabTuneError } from "../../errors.ts";
 import type { Gpu, Slice } from "../../gpu/index.ts";
-import type { MatmulPair } from "../../kernels/index.ts";
+import { handoverBytes, type MatmulPair } from "../../kernels/index.ts";
 import type { Qwen3VLConfig } from "./config.ts";
 import { type LoraPairs, type LoraScratch, loraPartialBytes } from "./linear.ts";
 import { type LoraModule, loraModules } from "./lora_modules.ts";
@@ -70,9 +70,11 @@ export function adapterBytes(config: Qwen3VLConfig, adapted: readonly AdaptedMod
   return { counts: sites.map(({ count }) => count), ...scratchOf(sites, rows) };
 }
 
-function scratchOf(sites: readonly Site[], rows: number): { u: number; partial: number } {
+function scratchOf(sites: readonly Site[], rows: number): { u: number; partial: number; handover: number } {
+  const most = Math.max(...sites.map(({ r }) => r));
   return {
-    u: 4 * rows * Math.max(...sites.map(({ r }) => r)),
+    u: 4 * rows * most,
+    handover: handoverBytes(most),
     partial: Math.max(...sites.map((site) => loraPartialBytes(site, site.r, site.pairs, rows))),
   };
 }
@@ -114,10 +116,15 @@ export class GpuAdapter {
 
   /** Buffers for the products of up to `rows` rows of input; with `training`, for their gradients too. The caller frees them. */
   scratch(owner: string, rows: number, training: boolean): LoraScratch {
-    const { u, partial } = scratchOf(this.#sites, rows);
+    const { u, partial, handover } = scratchOf(this.#sites, rows);
     const make = (label: string, bytes: number) => this.#gpu.storage(owner, label, bytes);
     const du = training ? { du: make("dY B", u) } : {};
-    return { u: make("x Aᵀ", u), partial: make("partial products", partial), ...du };
+    return {
+      u: make("x Aᵀ", u),
+      partial: make("partial products", partial),
+      handover: make("handed over", handover),
+      ...du,
+    };
   }
 
   /**

@@ -1,12 +1,12 @@
 import type { Program, Slice } from "../../gpu/index.ts";
 import {
+  canAddPairs,
   canGlu,
   dropout,
   gemm,
   gemmScratchBytes,
   type MatmulPair,
   type Matrix,
-  MOST_PAIRS,
   matmul,
   matmulBackward,
   rmsNorm,
@@ -32,6 +32,8 @@ export interface LoraScratch {
   du?: Slice;
   /** Parts of split products. */
   partial: Slice;
+  /** For products with one row: `handoverBytes` of the largest r. */
+  handover: Slice;
 }
 
 /** Dropout before every A, while training. */
@@ -139,7 +141,7 @@ export class Linear {
     addPairs(true);
   }
 
-  /** Records the product behind an RMSNorm, gated where asked. A single row takes one dispatch for all of it, or two with an adapter. */
+  /** Records the product behind an RMSNorm, gated where asked. A single row takes one dispatch for all of it. */
   forwardNormed(program: Program, o: NormedForward): void {
     const { x, y, m, gain, eps, normed, gateUp } = o;
     const { rows, cols } = this.weight;
@@ -162,21 +164,16 @@ export class Linear {
 
   /** True when one row and all pairs go through a single product. */
   #fusesPairs(m: number, { activation, dropout }: Pick<LinearForward, "activation" | "dropout">): boolean {
-    return m === 1 && !activation && !dropout && this.lora !== undefined && this.lora.pairs.length <= MOST_PAIRS;
+    return m === 1 && !activation && !dropout && this.lora !== undefined && canAddPairs(this.lora.pairs, this.lora.r);
   }
 
-  /** One row with its pairs in two dispatches: u = x Aᵀ, then the base weight with the pairs added at the end. */
+  /** One row with its pairs in one dispatch. */
   #single(
     program: Program,
     { scratch, values, r, pairs }: LoraPairs,
     o: { x: Slice; y: Slice; accumulate?: boolean; norm?: { gain: Slice; eps: number }; glu?: boolean },
   ): void {
-    const { cols } = this.weight;
-    const { x, norm } = o;
-    const blocks = [{ row0: 0, rows: r, codes: values, scales: values }];
-    const a = { label: `${this.weight.label} A`, scheme: "f32" as const, rows: r, cols, rowWords: cols, blocks };
-    matmul(program, { x, y: scratch.u, m: 1, weight: a, ...(norm ? { norm } : {}) });
-    const lora = { u: scratch.u, rank: r, values, pairs };
+    const lora = { values, rank: r, pairs, handover: scratch.handover };
     matmul(program, { ...o, m: 1, weight: this.weight, ...(this.bias ? { bias: this.bias } : {}), lora });
   }
 

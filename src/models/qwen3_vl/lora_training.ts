@@ -43,14 +43,14 @@ export function loraTrainingBytes(
 ) {
   const { maxTokens, maxPatches, dropout } = options;
   const rows = Math.max(maxTokens, maxPatches);
-  const { counts, u, partial } = adapterBytes(config, adapted, rows);
+  const { counts, u, partial, handover } = adapterBytes(config, adapted, rows);
   const language = languageTrainingBytes(config.text, maxTokens);
   const vision = maxPatches
     ? visionTrainingBytes(config.vision, maxPatches)
     : { activations: 0, checkpoints: 0, largest: 0 };
   const dropped = dropout ? storageBytes(4 * rows * widest(config, options)) + storageBytes(4) : 0;
   const inputs = Object.values(INPUTS).reduce((sum, words) => sum + storageBytes(4 * maxTokens * words), 0);
-  const scratch = 2 * storageBytes(u) + storageBytes(partial);
+  const scratch = 2 * storageBytes(u) + storageBytes(partial) + storageBytes(handover);
   const values = counts.reduce((sum, count) => sum + storageBytes(4 * count), 0);
   return {
     counts,
