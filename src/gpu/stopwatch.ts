@@ -21,11 +21,9 @@ export async function submitTime(gpu: Gpu, program: Program, repeats: number): P
   const times = gpu.storage("timestamps", "timestamps", 16, GPUBufferUsage.QUERY_RESOLVE);
   try {
     for (let i = 0; i < repeats; i++) {
-      program.encode(encoder, 0, undefined, {
-        querySet,
-        ...(i === 0 ? { beginningOfPassWriteIndex: 0 } : {}),
-        ...(i === repeats - 1 ? { endOfPassWriteIndex: 1 } : {}),
-      });
+      const first = i === 0 ? { beginningOfPassWriteIndex: 0 } : undefined;
+      const last = i === repeats - 1 ? { endOfPassWriteIndex: 1 } : undefined;
+      program.encode(encoder, 0, undefined, first || last ? { querySet, ...first, ...last } : undefined);
     }
     encoder.resolveQuerySet(querySet, 0, 2, times.buffer, times.offset);
     device.queue.submit([encoder.finish()]);
