@@ -91,7 +91,19 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
   let outputs = select(p.n, p.n / 2u, GLU);
   let units = (p.k + 15u) / 16u;
   let i = wg.z;  // row of X
+  // What is needed last is loaded first: its load is under way while the weight is read.
   let ahead = lora_ahead(first, lid);
+  let at = i * p.ldy + p.column + first + lid;
+  let isMine = lid < OUTPUTS && first + lid < outputs;
+  var before = 0.0;
+  if (isMine) {
+    if (ACCUMULATE) {
+      before = y[at];
+    }
+    if (BIAS) {
+      before += bias[first + lid];
+    }
+  }
   var acc: array<f32, ROWS>;
   var square = 0.0;
   for (var u = lid; u < units; u += W) {
@@ -132,19 +144,12 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
   take_low(lid);
   workgroupBarrier();
   lora_parts(first, lid, ahead);
-  if (lid < OUTPUTS && first + lid < outputs) {
+  if (isMine) {
     let scale = select(1.0, inverseSqrt(total(ROWS) / f32(p.k) + p.eps), NORM);
-    let at = i * p.ldy + p.column + first + lid;
     var v = (total(lid) + added(lid)) * scale;
     if (GLU) {
       v = silu(v) * (total(lid + OUTPUTS) + added(lid + OUTPUTS)) * scale;
     }
-    if (BIAS) {
-      v += bias[first + lid];
-    }
-    if (ACCUMULATE) {
-      v += y[at];
-    }
-    y[at] = activate(v);
+    y[at] = activate(v + before);
   }
 }

@@ -13,15 +13,26 @@ const SHARES = 4u;
 var<workgroup> low: array<f32, RANK>;
 var<workgroup> extra: array<f32, ROWS * SHARES>;
 
-// What thread j adds to element a of u.
+fn low_x(k: u32) -> vec4<f32> {
+  var v = x[min(k, p.k - 4u) / 4u];
+  if (NORM) {
+    v *= gain[min(k, p.k - 4u) / 4u];
+  }
+  return select(vec4<f32>(), v, k < p.k);
+}
+
+// What thread j adds to element a of u. Four loads of A are under way at one time: the other workgroups wait for them.
 fn low_share(a: u32, j: u32) -> f32 {
   var sum = 0.0;
-  for (var k = 4u * j; k < p.k; k += 4u * W) {
-    var v = x4(0u, k);
-    if (NORM) {
-      v *= gain4(k);
-    }
-    sum += dot(adapter[(a * p.k + k) / 4u], v);
+  let row = a * (p.k / 4u);
+  let last = p.k / 4u - 1u;
+  for (var i = j; i <= last; i += 4u * W) {
+    let a0 = adapter[row + i];
+    let a1 = adapter[row + min(i + W, last)];
+    let a2 = adapter[row + min(i + 2u * W, last)];
+    let a3 = adapter[row + min(i + 3u * W, last)];
+    let k = 4u * i;
+    sum += dot(a0, low_x(k)) + dot(a1, low_x(k + 4u * W)) + dot(a2, low_x(k + 8u * W)) + dot(a3, low_x(k + 12u * W));
   }
   return sum;
 }
@@ -83,13 +94,19 @@ fn pair_of(row: u32) -> u32 {
   return PAIRS;
 }
 
-// Elements j..j+3 of a row of B; zero behind its end.
+// Elements j..j+3 of a row of B, and whatever follows its end. ALIGNED: all ranks are multiples of 4. Nothing is done to what is loaded, so that nobody
+// waits for it yet.
 fn b4(n: u32, row: u32, j: u32) -> vec4<f32> {
+  let at = p.pairs[n].b + (row - p.pairs[n].row0) * p.pairs[n].r + j;
+  if (ALIGNED) {
+    return adapter[at / 4u];
+  }
+  let end = at + 3u;
+  let head = adapter[at / 4u];
+  let next = adapter[end / 4u];
   var b = vec4<f32>();
-  let r = p.pairs[n].r;
-  let at = p.pairs[n].b + (row - p.pairs[n].row0) * r + j;
-  for (var i = 0u; i < 4u && j + i < r; i++) {
-    b[i] = adapter[(at + i) / 4u][(at + i) % 4u];
+  for (var i = 0u; i < 4u; i++) {
+    b[i] = select(next, head, (at + i) / 4u == at / 4u)[(at + i) % 4u];
   }
   return b;
 }
@@ -116,8 +133,9 @@ fn lora_parts(first: u32, lid: u32, ahead: vec4<f32>) {
         if (t != lid || j >= SHARES * 4u) {
           b = b4(n, row, j);
         }
-        for (var i = 0u; i < 4u; i++) {
-          sum += b[i] * low[min(p.pairs[n].aRow + j + i, RANK - 1u)];
+        let u = p.pairs[n].aRow + j;
+        for (var i = 0u; i < min(4u, p.pairs[n].r - j); i++) {
+          sum += b[i] * low[u + i];
         }
       }
       sum *= p.pairs[n].scale;

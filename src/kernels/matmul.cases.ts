@@ -15,8 +15,9 @@ interface Shape {
   ldx?: number;
   norm?: boolean;
   glu?: boolean;
-  /** Rows that each LoRA pair owns, in turn from row 0 on; ranks are 4, 5, 6. */
+  /** Rows that each LoRA pair owns, in turn from row 0 on; ranks are 4, 5, 6, or all `ranks`. */
   pairs?: number[];
+  ranks?: number;
   /** How often u is asked for; 0: every workgroup makes it itself. */
   patience?: number;
   /** One of VEC_SHAPES or TILE_SHAPES, as if this device had found it best. */
@@ -63,11 +64,12 @@ function build(bench: Bench, s: Shape) {
   let lowWords = 0;
   for (const [i, rows] of (s.pairs ?? []).entries()) {
     const row0 = pairs.reduce((sum, pair) => sum + pair.rows, 0);
-    pairs.push({ row0, rows, r: 4 + i, scale: 0.5 + i, aRow: rank, b: lowWords + 3 });
-    rank += 4 + i;
-    lowWords += rows * (4 + i);
+    const r = s.ranks ?? 4 + i;
+    pairs.push({ row0, rows, r, scale: 0.5 + i, aRow: rank, b: lowWords + (s.ranks ? 4 : 3) });
+    rank += r;
+    lowWords += rows * r;
   }
-  const low = bench.values(4 * Math.ceil((rank * s.k + lowWords + 3) / 4));
+  const low = bench.values(4 * Math.ceil((rank * s.k + lowWords + 4) / 4));
   for (const pair of pairs) pair.b += rank * s.k;
   // Made when it is read: tests that only compile need no reference.
   const reference = () => {
@@ -163,6 +165,8 @@ const shapes: Shape[] = [
   { scheme: "q4a64", m: 1, n: 44, k: 128, norm: true, glu: true, pairs: [22, 22] },
   { scheme: "q4a32", m: 1, n: 200, k: 64, blockRows: 128, pairs: [100, 100] },
   { scheme: "q4a32", m: 1, n: 70, k: 2560, norm: true, pairs: [30, 20, 20], patience: 0 },
+  { scheme: "q4a32", m: 1, n: 90, k: 4096, norm: true, pairs: [30, 30, 20], ranks: 16, accumulate: true },
+  { scheme: "q4a32", m: 1, n: 20, k: 9728, pairs: [20], ranks: 40 },
   { scheme: "bf16", m: 1, n: 44, k: 1036, glu: true, pairs: [22, 22], patience: 0 },
   ...VEC_SHAPES.map((_, choice): Shape => ({ scheme: "q4a32", m: 1, n: 34, k: 100, pairs: [17, 17], choice })),
   // Every shape that a device may choose; 21 rows leave a part of a workgroup without any.

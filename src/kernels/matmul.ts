@@ -129,7 +129,11 @@ function vecKernel(gpu: Gpu, o: MatmulOptions, { threads, rows, unorm }: VecShap
     NORM: o.norm !== undefined,
     GLU: o.glu ?? false,
     PAIRS: lora?.pairs.length ?? 0,
-    ...(lora ? { RANK: lora.rank, PATIENCE: lora.patience ?? PATIENCE } : {}),
+    ...(lora && {
+      RANK: lora.rank,
+      PATIENCE: lora.patience ?? PATIENCE,
+      ALIGNED: lora.pairs.every(({ r, b }) => r % 4 === 0 && b % 4 === 0),
+    }),
   };
   const code = compose(constants, library.unit, activate(o.activation), lora ? loraPairs : loraNone, vecShader);
   return gpu.kernel(`matmul_vec ${scheme}${lora ? " lora" : ""}`, code, lora ? "rrrrwrwr" : "rrrrwr");

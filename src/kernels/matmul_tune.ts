@@ -1,5 +1,5 @@
 import { throwIfCancelled } from "../errors.ts";
-import { Program } from "../gpu/index.ts";
+import { Program, submitTime } from "../gpu/index.ts";
 import { canGlu, matmul, VEC_SHAPES, vecChoice } from "./matmul.ts";
 import { canTile, TILE_SHAPES, tileChoice } from "./matmul_tile.ts";
 import type { Matrix } from "./matrix.ts";
@@ -16,7 +16,7 @@ export interface TuneQuestion {
 /** Matrices that take turns while timing, so that no cache holds what is read next. */
 const TURNS = 4;
 /** A measurement goes on until it has taken this long; short, since there are many. */
-const LEAST_MILLISECONDS = 2;
+const LEAST_MILLISECONDS = 3;
 /** A choice computes wrongly when its result is further than this from the first one's (relative L2). */
 const TOLERANCE = { f32: 1e-4, f16: 5e-3 };
 
@@ -111,12 +111,7 @@ async function fastest(
   const sample = Math.min(m * rows, 4096);
   const run = async (program: Program, repeats: number) => {
     await program.ready();
-    const started = performance.now();
-    const encoder = gpu.device.createCommandEncoder();
-    for (let i = 0; i < repeats; i++) program.encode(encoder);
-    gpu.device.queue.submit([encoder.finish()]);
-    await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
-    return performance.now() - started;
+    return await submitTime(gpu, program, repeats);
   };
   const record = (own: readonly Matrix[]) => {
     const program = new Program(gpu, "tuning");
