@@ -34,7 +34,10 @@ export async function runBench(gpu: Gpu, options: BenchOptions, onRow: (row: Ben
   };
   const ceilings = await measureCeilings(gpu);
   rows({ part: "ceilings", name: "memory", value: ceilings.copyBandwidth / 1e9, unit: "GB/s" });
-  rows({ part: "ceilings", name: "f32 multiply-adds", value: ceilings.arithmetic / 1e12, unit: "TFLOP/s" });
+  const { arithmetic, half, matrix } = ceilings;
+  for (const [name, value] of Object.entries({ f32: arithmetic, f16: half, "matrix units": matrix })) {
+    if (value) rows({ part: "ceilings", name: `${name} multiply-adds`, value: value / 1e12, unit: "TFLOP/s" });
+  }
   const weights = await randomWeights(gpu, config);
   const tuning = performance.now();
   prepareTuning(gpu, config, weights);

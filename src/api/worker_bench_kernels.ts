@@ -90,6 +90,22 @@ export class KernelBench {
     return milliseconds / runs;
   }
 
+  /** A linear as its layer has it: one row goes through the norm in front and the gated unit in the same dispatch. */
+  #linear(
+    program: Program,
+    name: (typeof LINEARS)[number],
+    layer: number,
+    { x, y, m }: { x: Slice; y: Slice; m: number },
+  ): void {
+    const at = `language.layers.${layer}.`;
+    const weight = this.#weights.matrix(at + name);
+    const gain = { qkv: "input_norm", gate_up: "post_norm", o: undefined, down: undefined }[name];
+    const normed =
+      gain && m === 1 ? { norm: { gain: this.#weights.vector(at + gain), eps: this.#config.text.rmsNormEps } } : {};
+    const glu = m === 1 && name === "gate_up" && canGlu(weight);
+    matmul(program, { x, y, m, weight, accumulate: name === "o" || name === "down", glu, ...normed });
+  }
+
   /** The linears of a decoder layer and the head on `m` rows, and their sum. */
   async linears(part: string, m: number): Promise<void> {
     const { text } = this.#config;
@@ -110,15 +126,14 @@ export class KernelBench {
       bytes += cost.bytes;
       flops += cost.flops;
       sum += await this.#time(part, `${name}, ${m} rows`, cost, (program) => {
-        for (const weight of matrices)
-          matmul(program, {
-            x,
-            y,
-            m,
-            weight,
-            accumulate: name === "o" || name === "down",
-            glu: m === 1 && name === "gate_up" && canGlu(weight),
-          });
+        for (let layer = 0; layer < layers; layer++) this.#linear(program, name, layer, { x, y, m });
+      });
+    }
+    if (m === 1) {
+      const cost = { bytes, flops, runs: layers };
+      await this.#time(part, "linears of a layer in their order, 1 row", cost, (program) => {
+        for (let layer = 0; layer < layers; layer++)
+          for (const name of LINEARS) this.#linear(program, name, layer, { x, y, m });
       });
     }
     const byBandwidth = (1000 * bytes) / this.#ceilings.copyBandwidth;
@@ -156,7 +171,7 @@ export class KernelBench {
       for (const [i, shape] of VEC_SHAPES.entries()) {
         choices.set(key, i);
         await this.#time("one-row shapes", `${name} ${i} ${JSON.stringify(shape)}`, cost, (program) => {
-          for (const weight of matrices) matmul(program, { x, y, m: 1, weight, glu });
+          for (let layer = 0; layer < matrices.length; layer++) this.#linear(program, name, layer, { x, y, m: 1 });
         });
       }
       if (tuned === undefined) choices.delete(key);

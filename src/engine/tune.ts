@@ -3,7 +3,7 @@ import { compileMatmul, tuneMatmul } from "../kernels/index.ts";
 import type { GpuWeights, Qwen3VLConfig } from "../models/index.ts";
 
 /** Raise it when a kernel or the list of its shapes changes: what devices have measured before is measured again. */
-const TUNING_VERSION = 4;
+const TUNING_VERSION = 5;
 /** All measurements together, once on each device. */
 const MILLISECONDS = 4000;
 /** Rows of a full prefill chunk and of the tower's. */
@@ -45,8 +45,11 @@ function questionsOf({ text, vision }: Qwen3VLConfig, weights: GpuWeights) {
   const head = weights.matrix(text.tieWordEmbeddings ? "language.embed" : "language.head");
   const linears = ["qkv", "o", "gate_up", "down"];
   return [
-    ...linears.map((name) => ({ matrices: layers(name), m: 1, glu: name === "gate_up" })),
-    { matrices: [head], m: 1 },
+    { matrices: layers("qkv"), m: 1, norm: true },
+    { matrices: layers("o"), m: 1, accumulate: true },
+    { matrices: layers("gate_up"), m: 1, norm: true, glu: true },
+    { matrices: layers("down"), m: 1, accumulate: true },
+    { matrices: [head], m: 1, norm: true },
     ...linears.map((name) => ({ matrices: layers(name), m: PREFILL_ROWS })),
     ...["qkv", "proj", "fc1", "fc2"].map((name) => ({ matrices: blocks(name), m: VISION_ROWS })),
   ];

@@ -9,8 +9,16 @@ import type { Gpu, Slice } from "./source.ts";
 export interface TuneQuestion {
   matrices: Matrix[];
   m: number;
-  /** The upper half is up, the lower one gate. */
+  /** What else the product does where it has one row: as `MatmulOptions`, with any gains. */
   glu?: boolean;
+  norm?: boolean;
+  accumulate?: boolean;
+}
+
+/** The product that a question is about; any operand will do. */
+function record(program: Program, question: TuneQuestion, weight: Matrix, x: Slice, y: Slice): void {
+  const { m, norm, glu = false, accumulate = false } = question;
+  matmul(program, { x, y, m, weight, glu, accumulate, ...(norm ? { norm: { gain: x, eps: 1e-6 } } : {}) });
 }
 
 /** Matrices that take turns while timing, so that no cache holds what is read next. */
@@ -46,7 +54,7 @@ function isCandidate(gpu: Gpu, { m }: TuneQuestion, choice: number): boolean {
 export function compileMatmul(gpu: Gpu, questions: readonly TuneQuestion[]): boolean {
   const open = unanswered(gpu, questions);
   for (const question of open) {
-    const { m, glu = false } = question;
+    const { m } = question;
     const weight = question.matrices[0]!;
     const { name, count } = choiceOf(question);
     const operand = gpu.storage("tuning", "operand", 4 * m * Math.max(weight.rows, weight.cols));
@@ -55,7 +63,7 @@ export function compileMatmul(gpu: Gpu, questions: readonly TuneQuestion[]): boo
       if (!isCandidate(gpu, question, choice)) continue;
       gpu.choices.set(name, choice);
       const program = new Program(gpu, "tuning");
-      matmul(program, { x: operand, y: result, m, weight, ...(glu ? { glu } : {}) });
+      record(program, question, weight, operand, result);
       program.free();
     }
     gpu.choices.delete(name);
@@ -100,7 +108,7 @@ async function fastest(
   count: number,
   signal: AbortSignal | undefined,
 ): Promise<number | undefined> {
-  const { matrices, m, glu = false } = question;
+  const { matrices, m } = question;
   const { rows, cols } = matrices[0]!;
   // One row of waves, begun elsewhere in each row: making every element anew would take longer than the measuring.
   const wave = Float32Array.from({ length: cols + m }, (_, i) => Math.sin(i * 12.9898));
@@ -113,16 +121,17 @@ async function fastest(
     await program.ready();
     return await submitTime(gpu, program, repeats);
   };
-  const record = (own: readonly Matrix[]) => {
+  const programOf = (own: readonly Matrix[]) => {
     const program = new Program(gpu, "tuning");
-    for (const weight of own) matmul(program, { x, y, m, weight, ...(glu ? { glu } : {}) });
+    for (const weight of own) record(program, question, weight, x, y);
     return program.seal();
   };
   const result = async () => {
-    const program = record(matrices.slice(0, 1));
+    const program = programOf(matrices.slice(0, 1));
+    if (question.accumulate) gpu.write(y, new Float32Array(sample));
     await run(program, 1);
     program.free();
-    return await gpu.readFloats(y as Slice, sample);
+    return await gpu.readFloats(y, sample);
   };
   try {
     gpu.choices.set(name, 0);
@@ -136,7 +145,7 @@ async function fastest(
       const shape = m > 1 ? TILE_SHAPES[choice] : undefined;
       const tolerance = shape?.subgroups || shape?.half ? TOLERANCE.f16 : TOLERANCE.f32;
       if (!(distance(await result(), expected) < tolerance)) continue;
-      const program = record(matrices.slice(0, TURNS));
+      const program = programOf(matrices.slice(0, TURNS));
       let repeats = 1;
       let time = await run(program, repeats);
       while (time < LEAST_MILLISECONDS && repeats < 1024) {

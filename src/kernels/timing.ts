@@ -1,12 +1,17 @@
 import arithmeticShader from "../../shaders/arithmetic.wgsl?raw";
+import arithmeticMatrixShader from "../../shaders/arithmetic_subgroup_matrix.wgsl?raw";
 import readShader from "../../shaders/read.wgsl?raw";
 import { Program, submitTime } from "../gpu/index.ts";
-import { compose, type Gpu } from "./source.ts";
+import { compose, composeMatrix, type Gpu, type Kernel } from "./source.ts";
 
-/** What the device can do at most, measured in the same run: bytes moved per second, f32 FLOPs per second. */
+/** What the device can do at most, measured in the same run: bytes moved per second, FLOPs per second. */
 export interface Ceilings {
   copyBandwidth: number;
+  /** f32 multiply-adds. */
   arithmetic: number;
+  /** The same in f16, and of f16 operands on matrix units, where the device offers them. */
+  half?: number;
+  matrix?: number;
 }
 
 /** Loads of 16 bytes that a thread of read.wgsl has under way. */
@@ -56,7 +61,10 @@ export async function timeProgram(gpu: Gpu, program: Program, cost: Cost, ceilin
   };
 }
 
-/** Measures the ceilings: reading and writing memory, and independent f32 multiply-adds. */
+/** Workgroups of the loops of multiply-adds. */
+const GROUPS = 4096;
+
+/** Measures the ceilings: reading and writing memory, and independent multiply-adds. */
 export async function measureCeilings(gpu: Gpu): Promise<Ceilings> {
   const bytes = Math.min(2 ** 28, gpu.maxBytes);
   const from = gpu.storage("self-test", "copy source", bytes);
@@ -75,17 +83,30 @@ export async function measureCeilings(gpu: Gpu): Promise<Ceilings> {
   const read = await rate(groups * 256 * READS * 16, (program) =>
     program.dispatch(readKernel, { params: [groups], buffers: [from, to], grid: [groups], work: 0 }),
   );
-  const loop = gpu.kernel("arithmetic", compose({}, arithmeticShader), "w");
-  // 64 threads × 8 vec4 multiply-adds a round; more rounds until the start of a dispatch no longer counts.
-  let arithmetic = 0;
-  for (let rounds = 64; ; rounds *= 8) {
-    const flops = 4096 * 64 * rounds * 8 * 4 * 2;
-    arithmetic = await rate(flops, (program) =>
-      program.dispatch(loop, { params: [rounds], buffers: [to], grid: [4096], work: 0 }),
-    );
-    if (flops / arithmetic > 2e-3) break;
+  // More rounds until the start of a dispatch no longer counts.
+  const arithmetic = async (kernel: Kernel, flopsOfRound: number) => {
+    for (let rounds = 64; ; rounds *= 8) {
+      const flops = GROUPS * rounds * flopsOfRound;
+      const found = await rate(flops, (program) =>
+        program.dispatch(kernel, { params: [rounds], buffers: [to], grid: [GROUPS], work: 0 }),
+      );
+      if (flops / found > 2e-3) return found;
+    }
+  };
+  const { half, matrix } = gpu.variants;
+  const plain = (head: string) => gpu.kernel("arithmetic", `${head}\n${arithmeticShader}`, "w");
+  // 64 threads × 8 vec4 multiply-adds; 4 subgroups × 8 products of 16 × 16 × 16.
+  const ofVectors = 64 * 8 * 4 * 2;
+  const ceilings: Ceilings = {
+    copyBandwidth: Math.max(copy, read),
+    arithmetic: await arithmetic(plain("alias Real = f32;"), ofVectors),
+    ...(half && { half: await arithmetic(plain("enable f16;\nalias Real = f16;"), ofVectors) }),
+  };
+  if (matrix) {
+    const code = composeMatrix({ SUBGROUP: matrix.subgroup }, arithmeticMatrixShader);
+    ceilings.matrix = await arithmetic(gpu.kernel("arithmetic_matrix", code, "w"), 4 * 8 * 16 ** 3 * 2);
   }
   gpu.free(from);
   gpu.free(to);
-  return { copyBandwidth: Math.max(copy, read), arithmetic };
+  return ceilings;
 }
