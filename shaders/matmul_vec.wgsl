@@ -129,6 +129,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
       acc[r] += unit_dot(w[r], x0, x1, x2, x3, xSum);
     }
   }
+  let asked = ask_low(lid);
   for (var r = 0u; r < ROWS; r++) {
     partial[r * STRIDE + lid] = acc[r];
   }
@@ -141,7 +142,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
     }
     tail[t] = sum;
   }
-  take_low(lid);
+  take_low(lid, asked);
   workgroupBarrier();
   lora_parts(first, lid, ahead);
   if (isMine) {

@@ -8,7 +8,11 @@ fn lora_ahead(first: u32, lid: u32) -> vec4<f32> {
   return vec4<f32>();
 }
 
-fn take_low(lid: u32) {}
+fn ask_low(lid: u32) -> u32 {
+  return 0u;
+}
+
+fn take_low(lid: u32, asked: u32) {}
 
 fn lora_parts(first: u32, lid: u32, ahead: vec4<f32>) {}
 

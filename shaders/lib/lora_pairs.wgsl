@@ -60,12 +60,18 @@ fn make_low(a: u32, lid: u32) {
   }
 }
 
-fn low_element(a: u32) -> f32 {
-  for (var i = 0u; i < PATIENCE; i++) {
-    let word = atomicLoad(&handover[p.half + a]);
-    if (word != 0u) {
-      return bitcast<f32>(word);
-    }
+// The word of the first element of u that a thread takes: its load is under way while the workgroup adds up.
+fn ask_low(lid: u32) -> u32 {
+  return atomicLoad(&handover[p.half + min(lid, RANK - 1u)]);
+}
+
+fn low_element(a: u32, asked: u32) -> f32 {
+  var word = asked;
+  for (var i = 0u; i < PATIENCE && word == 0u; i++) {
+    word = atomicLoad(&handover[p.half + a]);
+  }
+  if (word != 0u && PATIENCE > 0u) {
+    return bitcast<f32>(word);
   }
   var all = 0.0;
   for (var part = 0u; part < PARTS; part++) {
@@ -78,9 +84,9 @@ fn low_element(a: u32) -> f32 {
   return all;
 }
 
-fn take_low(lid: u32) {
+fn take_low(lid: u32, asked: u32) {
   for (var a = lid; a < RANK; a += W) {
-    low[a] = low_element(a);
+    low[a] = low_element(a, select(0u, asked, a == lid));
   }
 }
 
@@ -101,14 +107,11 @@ fn b4(n: u32, row: u32, j: u32) -> vec4<f32> {
   if (ALIGNED) {
     return adapter[at / 4u];
   }
-  let end = at + 3u;
-  let head = adapter[at / 4u];
-  let next = adapter[end / 4u];
-  var b = vec4<f32>();
-  for (var i = 0u; i < 4u; i++) {
-    b[i] = select(next, head, (at + i) / 4u == at / 4u)[(at + i) % 4u];
-  }
-  return b;
+  return vec4<f32>(element(at), element(at + 1u), element(at + 2u), element(at + 3u));
+}
+
+fn element(at: u32) -> f32 {
+  return adapter[at / 4u][at % 4u];
 }
 
 // The first elements of B that a thread needs: their load is under way while the weight is read.
@@ -133,10 +136,9 @@ fn lora_parts(first: u32, lid: u32, ahead: vec4<f32>) {
         if (t != lid || j >= SHARES * 4u) {
           b = b4(n, row, j);
         }
-        let u = p.pairs[n].aRow + j;
-        for (var i = 0u; i < min(4u, p.pairs[n].r - j); i++) {
-          sum += b[i] * low[u + i];
-        }
+        let at = p.pairs[n].aRow + j;
+        let u = vec4<f32>(low[at], low[at + 1u], low[at + 2u], low[at + 3u]);
+        sum += dot(b, select(vec4<f32>(), u, vec4<u32>(j, j + 1u, j + 2u, j + 3u) < vec4<u32>(p.pairs[n].r)));
       }
       sum *= p.pairs[n].scale;
     }

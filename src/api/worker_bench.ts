@@ -7,7 +7,15 @@ import type { BenchOptions, BenchRow } from "./bench_protocol.ts";
 import { longestContext, measureDecode } from "./worker_bench_decode.ts";
 import { KernelBench } from "./worker_bench_kernels.ts";
 import { PRESETS, randomWeights } from "./worker_bench_model.ts";
-import { ENDLESS, measureKernels, promptOf, type Setting, sizesOf, TOO_LONG } from "./worker_bench_setting.ts";
+import {
+  ENDLESS,
+  measureKernels,
+  promptOf,
+  type Setting,
+  sizesOf,
+  TOO_LONG,
+  withAdapter,
+} from "./worker_bench_setting.ts";
 import { measureTraining } from "./worker_bench_train.ts";
 
 /** Every part of a run, in order. */
@@ -87,6 +95,7 @@ function bench({ gpu, config, weights, ceilings, row }: Setting): KernelBench {
 async function measureDecodeKernels(setting: Setting): Promise<void> {
   const kernels = bench(setting);
   await kernels.linears("decode kernels", 1);
+  await withAdapter(setting, () => kernels.linears("decode kernels", 1, " with a LoRA adapter"));
   await kernels.head();
   await kernels.small(setting.sizes.cached);
 }

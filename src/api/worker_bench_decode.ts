@@ -1,6 +1,6 @@
 import { submitTime } from "../gpu/index.ts";
 import { packSampleSettings, type SampleSettings } from "../kernels/index.ts";
-import { defaultAdapter, ENDLESS, FULL, promptOf, type Setting, type Sizes, TOO_LONG } from "./worker_bench_setting.ts";
+import { ENDLESS, FULL, promptOf, type Setting, type Sizes, TOO_LONG, withAdapter } from "./worker_bench_setting.ts";
 
 /** The longest context that is measured, with room for what is generated there. */
 export const longestContext = ({ contexts }: Sizes): number => Math.max(...contexts) + 1024;
@@ -55,23 +55,12 @@ export async function measureDecode(setting: Setting): Promise<void> {
       unit: "ms",
     });
   }
-  await measureAdapter(setting, { ...ENDLESS, limit }, duration);
-  row({ part: "decode", name: "dispatches a token", value: model.language.decodeProgram(1).dispatches, unit: "count" });
-}
-
-/** Decoding with a LoRA adapter of r = 16 on all linears of the decoder. */
-async function measureAdapter(setting: Setting, settings: SampleSettings, milliseconds: number): Promise<void> {
-  const { model, row } = setting;
-  const adapter = await defaultAdapter(setting);
-  try {
-    await model.wear(adapter);
-    await decodeSpeed(setting, 128, settings, milliseconds / 4);
-    const value = await decodeSpeed(setting, 128, settings, milliseconds);
+  await withAdapter(setting, async () => {
+    await decodeSpeed(setting, 128, { ...ENDLESS, limit }, duration / 4);
+    const value = await decodeSpeed(setting, 128, { ...ENDLESS, limit }, duration);
     row({ part: "decode", name: "context 128, greedy, with a LoRA adapter", value, unit: "tok/s" });
-  } finally {
-    await model.wear(undefined);
-    adapter.free();
-  }
+  });
+  row({ part: "decode", name: "dispatches a token", value: model.language.decodeProgram(1).dispatches, unit: "count" });
 }
 
 /** Milliseconds of a decoded token on the device's clock, `tokens` of them in one submit. */

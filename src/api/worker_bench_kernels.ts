@@ -90,7 +90,7 @@ export class KernelBench {
     return milliseconds / runs;
   }
 
-  /** A linear as its layer has it: one row goes through the norm in front and the gated unit in the same dispatch. */
+  /** A linear as its layer has it: one row goes through the norm in front and the gated unit in the same dispatch, and an adapter's pairs. */
   #linear(
     program: Program,
     name: (typeof LINEARS)[number],
@@ -98,16 +98,19 @@ export class KernelBench {
     { x, y, m }: { x: Slice; y: Slice; m: number },
   ): void {
     const at = `language.layers.${layer}.`;
-    const weight = this.#weights.matrix(at + name);
+    const linear = this.#weights.linear(at + name);
     const gain = { qkv: "input_norm", gate_up: "post_norm", o: undefined, down: undefined }[name];
-    const normed =
-      gain && m === 1 ? { norm: { gain: this.#weights.vector(at + gain), eps: this.#config.text.rmsNormEps } } : {};
-    const glu = m === 1 && name === "gate_up" && canGlu(weight);
-    matmul(program, { x, y, m, weight, accumulate: name === "o" || name === "down", glu, ...normed });
+    if (m > 1 || !gain) {
+      linear.forward(program, { x, y, m, accumulate: !gain });
+      return;
+    }
+    const gateUp = name === "gate_up" ? { gateUp: y } : {};
+    const { rmsNormEps: eps } = this.#config.text;
+    linear.forwardNormed(program, { x, y, m, gain: this.#weights.vector(at + gain), eps, normed: x, ...gateUp });
   }
 
-  /** The linears of a decoder layer and the head on `m` rows, and their sum. */
-  async linears(part: string, m: number): Promise<void> {
+  /** The linears of a decoder layer on `m` rows, and their sum. */
+  async linears(part: string, m: number, remark = ""): Promise<void> {
     const { text } = this.#config;
     const layers = Math.min(text.numHiddenLayers, m === 1 ? text.numHiddenLayers : GEMM_LAYERS);
     const x = this.#floats(m * Math.max(text.hiddenSize, text.intermediateSize));
@@ -125,13 +128,13 @@ export class KernelBench {
       };
       bytes += cost.bytes;
       flops += cost.flops;
-      sum += await this.#time(part, `${name}, ${m} rows`, cost, (program) => {
+      sum += await this.#time(part, `${name}, ${m} rows${remark}`, cost, (program) => {
         for (let layer = 0; layer < layers; layer++) this.#linear(program, name, layer, { x, y, m });
       });
     }
     if (m === 1) {
       const cost = { bytes, flops, runs: layers };
-      await this.#time(part, "linears of a layer in their order, 1 row", cost, (program) => {
+      await this.#time(part, `linears of a layer in their order, 1 rows${remark}`, cost, (program) => {
         for (let layer = 0; layer < layers; layer++)
           for (const name of LINEARS) this.#linear(program, name, layer, { x, y, m });
       });
@@ -140,7 +143,7 @@ export class KernelBench {
     const byArithmetic = (1000 * flops) / this.#ceilings.arithmetic;
     this.#row({
       part,
-      name: `linears of a layer, ${m} rows`,
+      name: `linears of a layer, ${m} rows${remark}`,
       value: sum,
       unit: "ms",
       share: Math.max(byBandwidth, byArithmetic) / sum,

@@ -103,6 +103,18 @@ export function defaultAdapter({ gpu, config }: Setting): Promise<GpuAdapter> {
   );
 }
 
+/** Measures while such an adapter is on. */
+export async function withAdapter(setting: Setting, measure: () => Promise<void>): Promise<void> {
+  const adapter = await defaultAdapter(setting);
+  try {
+    await setting.model.wear(adapter);
+    await measure();
+  } finally {
+    await setting.model.wear(undefined);
+    adapter.free();
+  }
+}
+
 /** How long each kernel's dispatches of a program take, one kernel after the other; what they compute does not matter. */
 export async function measureKernels(
   { gpu, ceilings, row }: Setting,

@@ -164,9 +164,10 @@ export class Program {
     return part;
   }
 
-  /** True when the list is one compute pass: nothing is copied or cleared between. */
+  /** True when the list is one compute pass: nothing is copied or cleared behind its first dispatch. */
   get isOnePass(): boolean {
-    return this.#steps.length > 0 && this.#steps.every((step) => "kernel" in step);
+    const first = this.#steps.findIndex((step) => "kernel" in step);
+    return first >= 0 && this.#steps.every((step, i) => i < first || "kernel" in step);
   }
 
   copy(from: Slice, to: Slice, bytes = Math.min(from.size, to.size)): void {
