@@ -91,25 +91,28 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
   let outputs = select(p.n, p.n / 2u, GLU);
   let units = (p.k + 15u) / 16u;
   let i = wg.z;  // row of X
-  // What is needed last is loaded first: its load is under way while the weight is read.
+  var w: array<Unit, ROWS>;
+  for (var r = 0u; r < ROWS; r++) {
+    w[r] = load_unit(weight_row(first, r), min(lid, units - 1u), p.rowWords);
+  }
+  // What is needed last: its load is under way while the weight is read.
   let ahead = lora_ahead(first, lid);
   let at = i * p.ldy + p.column + first + lid;
   let isMine = lid < OUTPUTS && first + lid < outputs;
   var before = 0.0;
-  if (isMine) {
-    if (ACCUMULATE) {
-      before = y[at];
-    }
-    if (BIAS) {
-      before += bias[first + lid];
-    }
+  if (ACCUMULATE) {
+    before = y[min(at, i * p.ldy + p.column + outputs - 1u)];
+  }
+  if (BIAS) {
+    before += bias[min(first + lid, outputs - 1u)];
   }
   var acc: array<f32, ROWS>;
   var square = 0.0;
   for (var u = lid; u < units; u += W) {
-    var w: array<Unit, ROWS>;
-    for (var r = 0u; r < ROWS; r++) {
-      w[r] = load_unit(weight_row(first, r), u, p.rowWords);
+    if (u > lid) {
+      for (var r = 0u; r < ROWS; r++) {
+        w[r] = load_unit(weight_row(first, r), u, p.rowWords);
+      }
     }
     let k = u * 16u;
     var x0 = x4(i * p.ldx, k);

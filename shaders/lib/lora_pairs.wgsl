@@ -90,14 +90,14 @@ fn take_low(lid: u32, asked: u32) {
   }
 }
 
-// The pair that owns a row of the whole matrix; PAIRS when none does.
+// The last pair that begins at a row of the whole matrix or before it: the only one that can own the row. Without branches, so that loads which
+// stand behind need not wait.
 fn pair_of(row: u32) -> u32 {
-  for (var n = 0u; n < PAIRS; n++) {
-    if (row >= p.pairs[n].row0 && row < p.pairs[n].row0 + p.pairs[n].rows) {
-      return n;
-    }
+  var n = 0u;
+  for (var i = 1u; i < PAIRS; i++) {
+    n = select(n, i, row >= p.pairs[i].row0);
   }
-  return PAIRS;
+  return n;
 }
 
 // Elements j..j+3 of a row of B, and whatever follows its end. ALIGNED: all ranks are multiples of 4. Nothing is done to what is loaded, so that nobody
@@ -116,12 +116,8 @@ fn element(at: u32) -> f32 {
 
 // The first elements of B that a thread needs: their load is under way while the weight is read.
 fn lora_ahead(first: u32, lid: u32) -> vec4<f32> {
-  let row = p.column + weight_row(first, lid / SHARES);
-  let n = pair_of(row);
-  if (lid >= ROWS * SHARES || n == PAIRS) {
-    return vec4<f32>();
-  }
-  return b4(n, row, lid % SHARES * 4u);
+  let row = p.column + weight_row(first, min(lid / SHARES, ROWS - 1u));
+  return b4(pair_of(row), row, lid % SHARES * 4u);
 }
 
 // u Bᵀ of the workgroup's rows, in parts.
@@ -130,7 +126,8 @@ fn lora_parts(first: u32, lid: u32, ahead: vec4<f32>) {
     let row = p.column + weight_row(first, t / SHARES);
     let n = pair_of(row);
     var sum = 0.0;
-    if (n < PAIRS) {
+    let own = row - p.pairs[n].row0;  // wraps below the first pair
+    if (own < p.pairs[n].rows) {
       for (var j = t % SHARES * 4u; j < p.pairs[n].r; j += SHARES * 4u) {
         var b = ahead;
         if (t != lid || j >= SHARES * 4u) {
