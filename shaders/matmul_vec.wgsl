@@ -4,7 +4,7 @@
 // PAIRS LoRA pairs of the rows are added before the gated unit (lib/lora_*); x has one row then.
 // One workgroup of W threads makes ROWS rows of W: each thread takes units of 16 along K (unit, unit + W, …) and all ROWS rows of
 // it, so that many loads are under way at one time and x is loaded once for all rows. Sums in f32: a thread's own, then over the
-// workgroup in shared memory. Grid: RANK + ceil(N / ROWS), folded over y when wide; rows of X along z.
+// workgroup in shared memory. AHEAD: the first units are loaded before anything else. Grid: RANK + ceil(N / ROWS), folded over y when wide; rows of X along z.
 
 struct Pair {
   row0: u32,      // rows that the pair owns, and no other
@@ -92,8 +92,10 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
   let units = (p.k + 15u) / 16u;
   let i = wg.z;  // row of X
   var w: array<Unit, ROWS>;
-  for (var r = 0u; r < ROWS; r++) {
-    w[r] = load_unit(weight_row(first, r), min(lid, units - 1u), p.rowWords);
+  if (AHEAD) {
+    for (var r = 0u; r < ROWS; r++) {
+      w[r] = load_unit(weight_row(first, r), min(lid, units - 1u), p.rowWords);
+    }
   }
   // What is needed last: its load is under way while the weight is read.
   let ahead = lora_ahead(first, lid);
@@ -109,7 +111,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
   var acc: array<f32, ROWS>;
   var square = 0.0;
   for (var u = lid; u < units; u += W) {
-    if (u > lid) {
+    if (!AHEAD || u > lid) {
       for (var r = 0u; r < ROWS; r++) {
         w[r] = load_unit(weight_row(first, r), u, p.rowWords);
       }

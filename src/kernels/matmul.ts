@@ -86,15 +86,19 @@ interface VecShape {
   /** How often a thread goes along K beyond the least that a workgroup of 256 allows. */
   moreRounds: number;
   unorm: boolean;
+  /** The first weights are loaded before anything else. */
+  ahead: boolean;
 }
 
 /** What a device may choose from, the default first. All are right on every device. */
 export const VEC_SHAPES: readonly VecShape[] = [
-  { rows: 8, moreRounds: 0, unorm: false },
-  { rows: 16, moreRounds: 0, unorm: false },
-  { rows: 8, moreRounds: 1, unorm: false },
-  { rows: 4, moreRounds: 1, unorm: false },
-  { rows: 8, moreRounds: 0, unorm: true },
+  { rows: 8, moreRounds: 0, unorm: false, ahead: true },
+  { rows: 16, moreRounds: 0, unorm: false, ahead: true },
+  { rows: 8, moreRounds: 1, unorm: false, ahead: true },
+  { rows: 4, moreRounds: 1, unorm: false, ahead: true },
+  { rows: 8, moreRounds: 0, unorm: true, ahead: false },
+  { rows: 8, moreRounds: 0, unorm: false, ahead: false },
+  { rows: 16, moreRounds: 0, unorm: false, ahead: false },
 ];
 
 /** The name under which a device keeps its choice for a matrix. */
@@ -115,7 +119,11 @@ function vecShape(gpu: Gpu, o: MatmulOptions): VecShape & { threads: number } {
   return { ...shape, threads: Math.max(32, Math.ceil(units / rounds / 32) * 32) };
 }
 
-function vecKernel(gpu: Gpu, o: MatmulOptions, { threads, rows, unorm }: VecShape & { threads: number }): Kernel {
+function vecKernel(
+  gpu: Gpu,
+  o: MatmulOptions,
+  { threads, rows, unorm, ahead }: VecShape & { threads: number },
+): Kernel {
   const { scheme } = o.weight;
   const library = weightLibrary(scheme);
   const { lora } = o;
@@ -126,6 +134,7 @@ function vecKernel(gpu: Gpu, o: MatmulOptions, { threads, rows, unorm }: VecShap
     W: threads,
     ROWS: rows,
     UNORM: unorm,
+    AHEAD: ahead,
     NORM: o.norm !== undefined,
     GLU: o.glu ?? false,
     PAIRS: lora?.pairs.length ?? 0,
