@@ -92,13 +92,14 @@ interface VecShape {
 
 /** What a device may choose from, the default first. All are right on every device. */
 export const VEC_SHAPES: readonly VecShape[] = [
-  { rows: 8, moreRounds: 0, unorm: false, ahead: true },
-  { rows: 16, moreRounds: 0, unorm: false, ahead: true },
+  { rows: 8, moreRounds: 0, unorm: false, ahead: false },
+  { rows: 16, moreRounds: 0, unorm: false, ahead: false },
   { rows: 8, moreRounds: 1, unorm: false, ahead: true },
   { rows: 4, moreRounds: 1, unorm: false, ahead: true },
   { rows: 8, moreRounds: 0, unorm: true, ahead: false },
-  { rows: 8, moreRounds: 0, unorm: false, ahead: false },
-  { rows: 16, moreRounds: 0, unorm: false, ahead: false },
+  { rows: 4, moreRounds: 2, unorm: false, ahead: true },
+  { rows: 2, moreRounds: 1, unorm: false, ahead: true },
+  { rows: 16, moreRounds: 1, unorm: false, ahead: false },
 ];
 
 /** The name under which a device keeps its choice for a matrix. */
