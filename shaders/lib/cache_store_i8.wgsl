@@ -2,7 +2,8 @@
 
 const ROW_VECS = ROW_CODES + 1u;
 
-// The largest magnitude of 16 channels; beyond f16's range it is cut off there, and the values with it.
+// The largest magnitude of 16 channels; beyond f16's range it is cut off there, and the values with it. Rounded to f16's 11 bits in whole
+// numbers: some compilers take packing and unpacking for nothing, and codes must be of the magnitude as it is kept.
 fn group_most(first: u32, group: u32) -> f32 {
   var most = 0.0;
   if (group < ROW_CODES) {
@@ -10,7 +11,8 @@ fn group_most(first: u32, group: u32) -> f32 {
       most = max(most, abs(head[first + 16u * group + i]));
     }
   }
-  return min(most, 65504.0);
+  let bits = bitcast<u32>(min(most, 65504.0));
+  return bitcast<f32>((bits + 0xfffu + ((bits >> 13u) & 1u)) & 0xffffe000u);
 }
 
 fn magnitudes(first: u32, group: u32) -> u32 {
@@ -25,8 +27,8 @@ fn cache_vec(first: u32, i: u32) -> CacheVec {
   if (i == ROW_CODES) {
     return vec4<u32>(magnitudes(first, 0u), magnitudes(first, 2u), magnitudes(first, 4u), magnitudes(first, 6u));
   }
-  // Codes are of the magnitude as it is kept. Below f16's range the group is zero, whatever its codes are.
-  let most = max(unpack2x16float(pack2x16float(vec2<f32>(group_most(first, i), 0.0))).x, 1e-30);
+  // Below f16's range the group is zero, whatever its codes are.
+  let most = max(group_most(first, i), 1e-30);
   let at = first + 16u * i;
   return vec4<u32>(codes(at, most), codes(at + 4u, most), codes(at + 8u, most), codes(at + 12u, most));
 }

@@ -97,9 +97,6 @@ export const VEC_SHAPES: readonly VecShape[] = [
   { rows: 8, moreRounds: 1, unorm: false, ahead: true },
   { rows: 4, moreRounds: 1, unorm: false, ahead: true },
   { rows: 8, moreRounds: 0, unorm: true, ahead: false },
-  { rows: 4, moreRounds: 2, unorm: false, ahead: true },
-  { rows: 2, moreRounds: 1, unorm: false, ahead: true },
-  { rows: 16, moreRounds: 1, unorm: false, ahead: false },
 ];
 
 /** The name under which a device keeps its choice for a matrix. */
