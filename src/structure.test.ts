@@ -74,7 +74,7 @@ describe("files", () => {
 
   it("stay inside the line budget", () => {
     const lines = (paths: string[]) => paths.reduce((sum, path) => sum + read(path).split("\n").length, 0);
-    expect(lines(sources.filter((path) => !isTest(path)))).toBeLessThanOrEqual(36_500);
+    expect(lines(sources.filter((path) => !isTest(path)))).toBeLessThanOrEqual(37_000);
     expect(lines(shaders)).toBeLessThanOrEqual(6_000);
   });
 
