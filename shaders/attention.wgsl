@@ -31,11 +31,11 @@ fn q_at(row: u32, head: u32, c: u32) -> vec4<f32> {
   return vec4<f32>();
 }
 
-fn k_at(key: u32, end: u32, kvHead: u32, c: u32) -> vec4<f32> {
+fn k_at(key: u32, end: u32, kvHead: u32, c: u32) -> Raw4 {
   if (key < end && c < p.d / 4u) {
-    return key4(kvHead * p.capacity + key, c);
+    return raw_key4(kvHead * p.capacity + key, c);
   }
-  return vec4<f32>();
+  return Raw4();
 }
 
 // The part of a chunk that thread `lid` lays down: four queries, and four keys unless others have them all.
@@ -43,22 +43,32 @@ fn q_rows(row: u32, h: u32, c: u32) -> mat4x4<f32> {
   return mat4x4<f32>(q_at(row, h, c), q_at(row + 1u, h, c), q_at(row + 2u, h, c), q_at(row + 3u, h, c));
 }
 
-fn k_columns(lid: u32, key: u32, end: u32, kvHead: u32, c: u32) -> mat4x4<f32> {
-  if (lid >= 8u * CHUNK) {
-    return mat4x4<f32>();
+fn k_columns(lid: u32, key: u32, end: u32, kvHead: u32, c: u32) -> array<Raw4, 4> {
+  var raw = array<Raw4, 4>();
+  if (lid < 8u * CHUNK) {
+    for (var i = 0u; i < 4u; i++) {
+      raw[i] = k_at(key + 8u * i, end, kvHead, c);
+    }
   }
-  return mat4x4<f32>(
-    k_at(key, end, kvHead, c), k_at(key + 8u, end, kvHead, c), k_at(key + 16u, end, kvHead, c), k_at(key + 24u, end, kvHead, c));
+  return raw;
 }
 
-// Vec4 i of the eight keys from `key` on.
-fn v_at(i: u32, key: u32, end: u32, kvHead: u32) -> vec4<f32> {
+fn open_columns(raw: array<Raw4, 4>, c: u32) -> mat4x4<f32> {
+  return mat4x4<f32>(open4(raw[0], c), open4(raw[1], c), open4(raw[2], c), open4(raw[3], c));
+}
+
+// Every 64th vec4 from `lid` on of the eight values from `key` on.
+fn v_rows(lid: u32, key: u32, end: u32, kvHead: u32) -> array<Raw4, CV> {
   let vecs = p.d / 4u;
-  let at = key + i / vecs;
-  if (i >= 8u * vecs || at >= end) {
-    return vec4<f32>();
+  var raw = array<Raw4, CV>();
+  for (var n = 0u; n < CV; n++) {
+    let i = lid + 64u * n;
+    let at = key + i / vecs;
+    if (i < 8u * vecs && at < end) {
+      raw[n] = raw_value4(kvHead * p.capacity + at, i % vecs);
+    }
   }
-  return value4(kvHead * p.capacity + at, i % vecs);
+  return raw;
 }
 
 // Scores of one query with four keys; NEVER where it does not see them.
@@ -131,15 +141,16 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let key0 = k0 + lid / CHUNK;
     // Written out, since a declaration alone was seen not to start from zero again.
     var s = Tile();
-    // What the next chunk needs is under way while one is computed; beyond d everything loads as zero.
+    // What is needed next is under way, as it lies in the cache, while something is computed; beyond d everything loads as zero.
     var queries = q_rows(row, h, lane);
     var keys = k_columns(lid, key0, hi, kvHead, lane);
     for (var c0 = 0u; c0 < vecs; c0 += CHUNK) {
-      place_chunk(lid, queries, keys);
+      place_chunk(lid, queries, open_columns(keys, c0 + lane));
       queries = q_rows(row, h, c0 + CHUNK + lane);
       keys = k_columns(lid, key0, hi, kvHead, c0 + CHUNK + lane);
       add_chunk(&s, ty, tx);
     }
+    var values = v_rows(lid, k0, hi, kvHead);
     let key = vec4<u32>(k0 + tx) + vec4<u32>(0u, 8u, 16u, 24u);
     s.a = mask_rows(s.a, key, 4u * ty);
     s.b = mask_rows(s.b, key, 32u + 4u * ty);
@@ -169,17 +180,12 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     if (CV > 2u) { acc.a2 = scale_rows(acc.a2, keepA); acc.b2 = scale_rows(acc.b2, keepB); }
     if (CV > 3u) { acc.a3 = scale_rows(acc.a3, keepA); acc.b3 = scale_rows(acc.b3, keepB); }
     for (var j0 = 0u; j0 < COLS; j0 += 8u) {
-      let key = k0 + j0;
-      let v0 = v_at(lid, key, hi, kvHead);
-      let v1 = v_at(lid + 64u, key, hi, kvHead);
-      let v2 = v_at(lid + 128u, key, hi, kvHead);
-      let v3 = v_at(lid + 192u, key, hi, kvHead);
       workgroupBarrier();
-      stage[lid] = v0;
-      if (CV > 1u) { stage[lid + 64u] = v1; }
-      if (CV > 2u) { stage[lid + 128u] = v2; }
-      if (CV > 3u) { stage[lid + 192u] = v3; }
+      for (var n = 0u; n < CV; n++) {
+        stage[lid + 64u * n] = open4(values[n], (lid + 64u * n) % vecs);
+      }
       workgroupBarrier();
+      values = v_rows(lid, k0 + j0 + 8u, hi, kvHead);
       add_columns(&acc, j0, vecs, ty, tx);
     }
   }

@@ -14,7 +14,7 @@ fn open_codes(word: u32, most: f32) -> vec4<f32> {
   return bitcast<vec4<f32>>(bits) * scale - vec4<f32>(1.5 * scale);
 }
 
-// Four channels of one row as they lie there.
+// Four channels of one row as they lie there; zeros stand for zeros.
 struct Raw4 {
   codes: u32,
   magnitudes: u32,
@@ -24,14 +24,18 @@ fn open4(raw: Raw4, c: u32) -> vec4<f32> {
   return open_codes(raw.codes, unpack2x16float(raw.magnitudes)[c / 4u % 2u]);
 }
 
+fn raw_key4(row: u32, c: u32) -> Raw4 {
+  let at = row * (ROW_CODES + 1u);
+  return Raw4(kCache[at + c / 4u][c % 4u], kCache[at + ROW_CODES][c / 8u]);
+}
+
 fn raw_value4(row: u32, c: u32) -> Raw4 {
   let at = row * (ROW_CODES + 1u);
   return Raw4(vCache[at + c / 4u][c % 4u], vCache[at + ROW_CODES][c / 8u]);
 }
 
 fn key4(row: u32, c: u32) -> vec4<f32> {
-  let at = row * (ROW_CODES + 1u);
-  return open4(Raw4(kCache[at + c / 4u][c % 4u], kCache[at + ROW_CODES][c / 8u]), c);
+  return open4(raw_key4(row, c), c);
 }
 
 fn value4(row: u32, c: u32) -> vec4<f32> {

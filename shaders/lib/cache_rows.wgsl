@@ -1,10 +1,14 @@
 // Rows of a cache whose values are kept one by one: [rows][d/4] of CacheVec. Needs kCache, vCache, CACHE_D and open_cache.
 
-// Four channels of one row as they lie there, which a load can bring while something else is done.
+// Four channels of one row as they lie there, which a load can bring while something else is done; zeros stand for zeros.
 alias Raw4 = CacheVec;
 
 fn open4(raw: Raw4, c: u32) -> vec4<f32> {
   return open_cache(raw);
+}
+
+fn raw_key4(row: u32, c: u32) -> Raw4 {
+  return kCache[row * (CACHE_D / 4u) + c];
 }
 
 fn raw_value4(row: u32, c: u32) -> Raw4 {
@@ -13,7 +17,7 @@ fn raw_value4(row: u32, c: u32) -> Raw4 {
 
 // Channels 4c to 4c + 3 of a row.
 fn key4(row: u32, c: u32) -> vec4<f32> {
-  return open_cache(kCache[row * (CACHE_D / 4u) + c]);
+  return open_cache(raw_key4(row, c));
 }
 
 fn value4(row: u32, c: u32) -> vec4<f32> {
