@@ -2,7 +2,6 @@
 // Y [M][ldy] f32. With BACKWARD the same without the transpose: dX = dY · W, from the same packed rows; W is [K][N] then and X is dY.
 // One workgroup makes a tile of BM × BN outputs, each thread 8 × 8 of them; SPLIT teams of threads share the steps of BK along K and
 // add up at the end, so that a product with few tiles still fills the device. What a team reads next is under way while it computes.
-// Operands and the sums of one step are of the type of lib/tile_f32.wgsl or lib/tile_f16.wgsl, sums over steps in f32.
 // Grid: (ceil(N / BN), ceil(M / BM)).
 
 const T = (BM / 8u) * (BN / 8u);  // threads of a team
@@ -12,8 +11,7 @@ const BLOCKS = (BM + BN) * BK / 16u;
 const LOADS = (BLOCKS + T - 1u) / T;
 const TEAM = (BM + BN) * BK / 4u;  // vec4 of a team: X as [k][row / 4], then W
 
-// In f16 what comes in is scaled, so that neither large activations nor small gradients leave its range.
-const SCALE = select(1.0, select(0.0625, 4096.0, BACKWARD), HALF);
+var<workgroup> tile: array<vec4<f32>, SPLIT * TEAM>;
 
 struct Block {
   r0: vec4<u32>,
@@ -47,7 +45,7 @@ fn place(b: u32, base: u32, v: Block) {
     let m = transpose(mat4x4<f32>(
       bitcast<vec4<f32>>(v.r0), bitcast<vec4<f32>>(v.r1), bitcast<vec4<f32>>(v.r2), bitcast<vec4<f32>>(v.r3)));
     let at = base + k * (BM / 4u) + b / (BK / 4u);
-    tile[at] = part4(m[0]); tile[at + BM / 4u] = part4(m[1]); tile[at + BM / 2u] = part4(m[2]); tile[at + 3u * BM / 4u] = part4(m[3]);
+    tile[at] = m[0]; tile[at + BM / 4u] = m[1]; tile[at + BM / 2u] = m[2]; tile[at + 3u * BM / 4u] = m[3];
   } else if (b < BLOCKS) {
     var m = mat4x4<f32>(open4(v.r0), open4(v.r1), open4(v.r2), open4(v.r3));
     let w = b - X_BLOCKS;
@@ -58,8 +56,8 @@ fn place(b: u32, base: u32, v: Block) {
       m = transpose(m);
       at += k * (BN / 4u) + w / (BK / 4u);
     }
-    tile[at] = vec4<Part>(m[0]); tile[at + BN / 4u] = vec4<Part>(m[1]);
-    tile[at + BN / 2u] = vec4<Part>(m[2]); tile[at + 3u * BN / 4u] = vec4<Part>(m[3]);
+    tile[at] = m[0]; tile[at + BN / 4u] = m[1];
+    tile[at + BN / 2u] = m[2]; tile[at + 3u * BN / 4u] = m[3];
   }
 }
 
@@ -70,7 +68,7 @@ fn store(row: u32, col: u32, value: vec4<f32>) {
   for (var i = 0u; i < 4u; i++) {
     if (col + i < p.n) {
       let at = row * p.ldy + p.yColumn + col + i;
-      var v = value[i] / SCALE;
+      var v = value[i];
       if (BIAS) {
         v += bias[col + i];
       }
@@ -92,15 +90,6 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   // 32 neighbouring threads make 4 × 8 blocks of 4 × 4, in each quarter of the tile: their reads of shared memory lie side by side.
   let tx = ((t / 32u) % (BN / 64u)) * 8u + t % 8u;
   let ty = (t / 32u / (BN / 64u)) * 4u + (t % 32u) / 8u;
-  // Sums of a step, c and d, and of all of them, a and b.
-  var c0 = vec4<Part>(); var d0 = vec4<Part>();
-  var c1 = vec4<Part>(); var d1 = vec4<Part>();
-  var c2 = vec4<Part>(); var d2 = vec4<Part>();
-  var c3 = vec4<Part>(); var d3 = vec4<Part>();
-  var c4 = vec4<Part>(); var d4 = vec4<Part>();
-  var c5 = vec4<Part>(); var d5 = vec4<Part>();
-  var c6 = vec4<Part>(); var d6 = vec4<Part>();
-  var c7 = vec4<Part>(); var d7 = vec4<Part>();
   var a0 = vec4<f32>(); var b0 = vec4<f32>();
   var a1 = vec4<f32>(); var b1 = vec4<f32>();
   var a2 = vec4<f32>(); var b2 = vec4<f32>();
@@ -128,66 +117,38 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
       let xb = tile[base + k * (BM / 4u) + BM / 8u + ty];
       let wa = tile[base + BM * BK / 4u + k * (BN / 4u) + tx];
       let wb = tile[base + BM * BK / 4u + k * (BN / 4u) + BN / 8u + tx];
-      c0 += xa.x * wa; d0 += xa.x * wb;
-      c1 += xa.y * wa; d1 += xa.y * wb;
-      c2 += xa.z * wa; d2 += xa.z * wb;
-      c3 += xa.w * wa; d3 += xa.w * wb;
-      c4 += xb.x * wa; d4 += xb.x * wb;
-      c5 += xb.y * wa; d5 += xb.y * wb;
-      c6 += xb.z * wa; d6 += xb.z * wb;
-      c7 += xb.w * wa; d7 += xb.w * wb;
+      a0 += xa.x * wa; b0 += xa.x * wb;
+      a1 += xa.y * wa; b1 += xa.y * wb;
+      a2 += xa.z * wa; b2 += xa.z * wb;
+      a3 += xa.w * wa; b3 += xa.w * wb;
+      a4 += xb.x * wa; b4 += xb.x * wb;
+      a5 += xb.y * wa; b5 += xb.y * wb;
+      a6 += xb.z * wa; b6 += xb.z * wb;
+      a7 += xb.w * wa; b7 += xb.w * wb;
     }
-    if (HALF) {
-      a0 += vec4<f32>(c0); b0 += vec4<f32>(d0);
-      c0 = vec4<Part>(); d0 = vec4<Part>();
-      a1 += vec4<f32>(c1); b1 += vec4<f32>(d1);
-      c1 = vec4<Part>(); d1 = vec4<Part>();
-      a2 += vec4<f32>(c2); b2 += vec4<f32>(d2);
-      c2 = vec4<Part>(); d2 = vec4<Part>();
-      a3 += vec4<f32>(c3); b3 += vec4<f32>(d3);
-      c3 = vec4<Part>(); d3 = vec4<Part>();
-      a4 += vec4<f32>(c4); b4 += vec4<f32>(d4);
-      c4 = vec4<Part>(); d4 = vec4<Part>();
-      a5 += vec4<f32>(c5); b5 += vec4<f32>(d5);
-      c5 = vec4<Part>(); d5 = vec4<Part>();
-      a6 += vec4<f32>(c6); b6 += vec4<f32>(d6);
-      c6 = vec4<Part>(); d6 = vec4<Part>();
-      a7 += vec4<f32>(c7); b7 += vec4<f32>(d7);
-      c7 = vec4<Part>(); d7 = vec4<Part>();
-    }
-  }
-  if (!HALF) {
-    a0 = vec4<f32>(c0); b0 = vec4<f32>(d0);
-    a1 = vec4<f32>(c1); b1 = vec4<f32>(d1);
-    a2 = vec4<f32>(c2); b2 = vec4<f32>(d2);
-    a3 = vec4<f32>(c3); b3 = vec4<f32>(d3);
-    a4 = vec4<f32>(c4); b4 = vec4<f32>(d4);
-    a5 = vec4<f32>(c5); b5 = vec4<f32>(d5);
-    a6 = vec4<f32>(c6); b6 = vec4<f32>(d6);
-    a7 = vec4<f32>(c7); b7 = vec4<f32>(d7);
   }
   for (var other = 1u; other < SPLIT; other++) {
     workgroupBarrier();
     if (team == other) {
-      keep(0u * T + t, a0); keep(1u * T + t, b0);
-      keep(2u * T + t, a1); keep(3u * T + t, b1);
-      keep(4u * T + t, a2); keep(5u * T + t, b2);
-      keep(6u * T + t, a3); keep(7u * T + t, b3);
-      keep(8u * T + t, a4); keep(9u * T + t, b4);
-      keep(10u * T + t, a5); keep(11u * T + t, b5);
-      keep(12u * T + t, a6); keep(13u * T + t, b6);
-      keep(14u * T + t, a7); keep(15u * T + t, b7);
+      tile[0u * T + t] = a0; tile[1u * T + t] = b0;
+      tile[2u * T + t] = a1; tile[3u * T + t] = b1;
+      tile[4u * T + t] = a2; tile[5u * T + t] = b2;
+      tile[6u * T + t] = a3; tile[7u * T + t] = b3;
+      tile[8u * T + t] = a4; tile[9u * T + t] = b4;
+      tile[10u * T + t] = a5; tile[11u * T + t] = b5;
+      tile[12u * T + t] = a6; tile[13u * T + t] = b6;
+      tile[14u * T + t] = a7; tile[15u * T + t] = b7;
     }
     workgroupBarrier();
     if (team == 0u) {
-      a0 += kept(0u * T + t); b0 += kept(1u * T + t);
-      a1 += kept(2u * T + t); b1 += kept(3u * T + t);
-      a2 += kept(4u * T + t); b2 += kept(5u * T + t);
-      a3 += kept(6u * T + t); b3 += kept(7u * T + t);
-      a4 += kept(8u * T + t); b4 += kept(9u * T + t);
-      a5 += kept(10u * T + t); b5 += kept(11u * T + t);
-      a6 += kept(12u * T + t); b6 += kept(13u * T + t);
-      a7 += kept(14u * T + t); b7 += kept(15u * T + t);
+      a0 += tile[0u * T + t]; b0 += tile[1u * T + t];
+      a1 += tile[2u * T + t]; b1 += tile[3u * T + t];
+      a2 += tile[4u * T + t]; b2 += tile[5u * T + t];
+      a3 += tile[6u * T + t]; b3 += tile[7u * T + t];
+      a4 += tile[8u * T + t]; b4 += tile[9u * T + t];
+      a5 += tile[10u * T + t]; b5 += tile[11u * T + t];
+      a6 += tile[12u * T + t]; b6 += tile[13u * T + t];
+      a7 += tile[14u * T + t]; b7 += tile[15u * T + t];
     }
   }
   if (team > 0u) {

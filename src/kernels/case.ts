@@ -25,13 +25,17 @@ export interface KernelCase {
   /** The same where matrix units take the case, or products in f16. */
   onMatrixUnits?: number;
   inHalf?: number;
-  /** Left out where the device has none. */
+  /** Left out where the device has none, and nothing stands in for it. */
   needs?: "matrix" | "half";
   /** Least bytes moved and arithmetic of one run, for the share of the ceiling. */
   bytes: number;
   flops: number;
   build(bench: Bench): BuiltCase;
 }
+
+/** Whether a device has what a case needs. Where there is no f16, f32 stands in for it, so that what a shader computes is still checked. */
+export const canRun = ({ variants, device }: Gpu, { needs }: KernelCase): boolean =>
+  !needs || !!variants[needs] || (needs === "half" && !device.features.has("shader-f16"));
 
 export interface BuiltCase {
   record(program: Program): void;

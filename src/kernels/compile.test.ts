@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { Gpu, Program } from "../gpu/index.ts";
 import { allCases } from "./all_cases.ts";
-import { Bench } from "./case.ts";
+import { Bench, canRun } from "./case.ts";
 import { quickCases } from "./harness.ts";
 
 /** Dawn for Node, when the optional package `webgpu` could be installed on this machine. */
@@ -33,7 +33,7 @@ describe.skipIf(!gpuEntry)("every shader variant compiles (skipped where the pac
       gpu.variants.matrix = subgroups ? { subgroup: 32 } : undefined;
       gpu.variants.half = subgroups;
       for (const c of allCases) {
-        if (c.needs && !gpu.variants[c.needs]) continue;
+        if (!canRun(gpu, c)) continue;
         const bench = new Bench(gpu);
         const program = new Program(gpu, c.kernel);
         gpu.device.pushErrorScope("validation");

@@ -3,7 +3,7 @@ import { Program } from "../gpu/index.ts";
 import { allCases } from "./all_cases.ts";
 import { openCache } from "./cache.cases.ts";
 import { cacheRowBytes } from "./cache.ts";
-import { Bench, type BuiltCase, type KernelCase } from "./case.ts";
+import { Bench, type BuiltCase, canRun, type KernelCase } from "./case.ts";
 import type { Gpu } from "./source.ts";
 import { type Ceilings, measureCeilings, timeProgram } from "./timing.ts";
 
@@ -49,7 +49,7 @@ function relativeError(actual: ArrayLike<number>, expected: Float64Array): numbe
 /** Matrix units round operands to f16, and products in f16 their sums too, in a case that may run on them. */
 function toleranceOf(gpu: Gpu, c: KernelCase): number {
   const { matrix, half } = gpu.variants;
-  if (c.needs === "half") return c.inHalf!;
+  if (c.needs === "half" && half) return c.inHalf!;
   return (matrix && c.onMatrixUnits) || (half && !matrix && c.inHalf) || c.tolerance;
 }
 
@@ -118,7 +118,7 @@ export async function runCases(
   const words = (options.filter ?? "").toLowerCase().split(/\s+/).filter(Boolean);
   const cases = allCases.filter((c) => {
     const name = `${c.kernel} ${c.shape}`.toLowerCase();
-    return words.every((word) => name.includes(word)) && (!c.needs || gpu.variants[c.needs]);
+    return words.every((word) => name.includes(word)) && canRun(gpu, c);
   });
   const ceilings = options.timing ? await measureCeilings(gpu) : undefined;
   let passed = 0;

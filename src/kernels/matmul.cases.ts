@@ -2,6 +2,7 @@ import { type Bench, type KernelCase, matrixBytes, PUBLISHED_KINDS, PUBLISHED_SC
 import { handoverBytes, type MatmulPair, matmul, VEC_SHAPES, vecChoice } from "./matmul.ts";
 import { type Activation, TILE_SHAPES, tileChoice } from "./matmul_tile.ts";
 import type { Matrix } from "./matrix.ts";
+import type { Gpu } from "./source.ts";
 
 interface Shape {
   scheme: Matrix["scheme"];
@@ -109,14 +110,13 @@ function build(bench: Bench, s: Shape) {
   const ySlice = bench.upload(y0);
   const biasSlice = bench.upload(bias);
   const gainSlice = bench.upload(gain);
-  const { choices } = bench.gpu;
   const handover = bench.empty(handoverBytes(rank) / 4);
   const patience = s.patience === undefined ? {} : { patience: s.patience };
   const lora = s.pairs ? { lora: { values: bench.upload(low), rank, pairs, handover, ...patience } } : {};
   return {
     record: (program: Parameters<typeof matmul>[0]) => {
       const name = s.m > 4 ? tileChoice(matrix, s.m) : vecChoice(matrix, s.glu);
-      if (s.choice !== undefined) choices.set(name, s.choice);
+      const unset = choose(bench.gpu, name, s.choice);
       matmul(program, {
         x: xSlice,
         y: ySlice,
@@ -130,7 +130,7 @@ function build(bench: Bench, s: Shape) {
         ...(s.glu ? { glu: true } : {}),
         ...lora,
       });
-      choices.delete(name);
+      unset();
     },
     outputs: [
       {
@@ -186,6 +186,17 @@ const shapes: Shape[] = [
   ...PUBLISHED_KINDS.map((scheme): Shape => ({ scheme, m: 9, n: 70, k: 228 })),
   ...TILE_SHAPES.map((_, choice): Shape => ({ scheme: "bf16", m: 70, n: 131, k: 68, bias: true, choice })),
 ];
+
+/** As if the device had found a choice best, and had what it computes in, until the function that it returns is called. */
+export function choose({ choices, variants }: Gpu, name: string, choice = -1): () => void {
+  const { half } = variants;
+  choices.set(name, choice);
+  variants.half ||= TILE_SHAPES[choice]?.half ?? false;
+  return () => {
+    choices.delete(name);
+    variants.half = half;
+  };
+}
 
 /** Of a case of a many-row product: each factor is rounded to 11 bits on matrix units, in f16 each sum of a step as well. */
 export function tileCase(choice: number | undefined): Pick<KernelCase, "onMatrixUnits" | "inHalf" | "needs"> {

@@ -1,5 +1,5 @@
 import { type KernelCase, matrixBytes, PUBLISHED_KINDS } from "./case.ts";
-import { tileCase } from "./matmul.cases.ts";
+import { choose, tileCase } from "./matmul.cases.ts";
 import { matmulBackward } from "./matmul_backward.ts";
 import { TILE_SHAPES, tileChoice } from "./matmul_tile.ts";
 import type { Matrix } from "./matrix.ts";
@@ -65,9 +65,7 @@ export const matmulBackwardCases: KernelCase[] = shapes.map((s) => ({
     const [dys, dxs] = [bench.upload(dy), bench.upload(dx)];
     return {
       record: (program) => {
-        const { choices } = bench.gpu;
-        const name = tileChoice(matrix, s.m, true);
-        if (s.choice !== undefined) choices.set(name, s.choice);
+        const unset = choose(bench.gpu, tileChoice(matrix, s.m, true), s.choice);
         matmulBackward(program, {
           dy: dys,
           dx: dxs,
@@ -75,7 +73,7 @@ export const matmulBackwardCases: KernelCase[] = shapes.map((s) => ({
           weight: matrix,
           ...(s.accumulate ? { accumulate: true } : {}),
         });
-        choices.delete(name);
+        unset();
       },
       outputs: [{ name: "dx", slice: dxs, expected }],
     };

@@ -1,10 +1,11 @@
 import activation from "../../shaders/lib/activation.wgsl?raw";
 import inputScalar from "../../shaders/lib/input_scalar.wgsl?raw";
 import inputVec4 from "../../shaders/lib/input_vec4.wgsl?raw";
-import tileF16 from "../../shaders/lib/tile_f16.wgsl?raw";
-import tileF32 from "../../shaders/lib/tile_f32.wgsl?raw";
+import octetF16 from "../../shaders/lib/octet_f16.wgsl?raw";
+import octetF32 from "../../shaders/lib/octet_f32.wgsl?raw";
 import tileOperands from "../../shaders/lib/tile_operands.wgsl?raw";
 import tileShader from "../../shaders/matmul_tile.wgsl?raw";
+import halfShader from "../../shaders/matmul_tile_half.wgsl?raw";
 import matrixShader from "../../shaders/matmul_tile_subgroup_matrix.wgsl?raw";
 import type { Program } from "../gpu/index.ts";
 import type { Matrix, MatrixBlock } from "./matrix.ts";
@@ -37,7 +38,7 @@ interface TileShape {
   bk: number;
   /** Teams of threads that share the steps. */
   split?: number;
-  /** Operands in f16, multiplied and added up in it over one step. */
+  /** Operands in f16, multiplied and added up in it over one step; bk is 32 and split 1. */
   half?: boolean;
   /** On matrix units instead: rows and columns of subgroups that share the tile. */
   subgroups?: readonly [rows: number, columns: number];
@@ -52,15 +53,12 @@ export const TILE_SHAPES: readonly TileShape[] = [
   { bm: 64, bn: 64, bk: 8, split: 4 },
   { bm: 64, bn: 128, bk: 32, subgroups: [1, 4] },
   { bm: 128, bn: 128, bk: 64, subgroups: [2, 4] },
-  { bm: 128, bn: 128, bk: 16, half: true },
-  { bm: 128, bn: 64, bk: 16, half: true },
-  { bm: 64, bn: 64, bk: 16, half: true },
-  { bm: 64, bn: 64, bk: 16, split: 2, half: true },
+  { bm: 64, bn: 64, bk: 32, half: true },
 ];
 
-/** The shapes by what they compute in: large, middle, small, and small for two teams. */
+/** The shapes by what they compute in; in f32 large, middle, small, and small for two teams. */
 const IN_F32 = TILE_SHAPES.filter(({ half, subgroups }) => !half && !subgroups);
-const IN_HALF = TILE_SHAPES.filter(({ half }) => half);
+const IN_HALF = TILE_SHAPES.find(({ half }) => half)!;
 const ON_UNITS = TILE_SHAPES.find(({ subgroups }) => subgroups)!;
 
 /** True where the device has what a shape runs on. */
@@ -79,12 +77,13 @@ export function tileChoice(weight: Matrix, m: number, backward = false): string 
 const MANY_LARGE = 384;
 const MANY_SMALL = 512;
 
-/** The choice of the device; else matrix units, or the largest tile if there are many; with few small tiles, two teams share each. */
+/** The choice of the device; else matrix units or f16, or the largest tile if there are many; with few small tiles, two teams share each. */
 function tileShape(gpu: Gpu, { weight, m, backward }: TileOptions): TileShape {
   const chosen = TILE_SHAPES[gpu.choices.get(tileChoice(weight, m, backward)) ?? -1];
   if (chosen && canTile(gpu, chosen)) return chosen;
   if (canTile(gpu, ON_UNITS)) return ON_UNITS;
-  const [large, , small, shared] = gpu.variants.half ? IN_HALF : IN_F32;
+  if (canTile(gpu, IN_HALF)) return IN_HALF;
+  const [large, , small, shared] = IN_F32;
   const columns = backward ? weight.cols : weight.rows;
   const tiles = ({ bm, bn }: TileShape) => Math.ceil(m / bm) * Math.ceil(columns / bn);
   if (tiles(large!) >= MANY_LARGE) return large!;
@@ -92,18 +91,14 @@ function tileShape(gpu: Gpu, { weight, m, backward }: TileOptions): TileShape {
 }
 
 /** A shader for matrix units, which round to f16; a portable one in f16 where sums over steps are f32; or in f32 throughout. */
-function composeTiles(
-  { variants }: Gpu,
-  { subgroups, half, split = 1, ...o }: TileShape,
-  flags: Flags,
-  ...libraries: string[]
-) {
+function composeTiles(gpu: Gpu, { subgroups, half, split = 1, ...o }: TileShape, flags: Flags, ...libraries: string[]) {
   if (!subgroups) {
     const sizes = { BM: o.bm, BN: o.bn, BK: o.bk, SPLIT: split };
-    if (!half) return compose({ ...flags, ...sizes }, ...libraries, tileF32, tileShader);
-    return composeHalf({ ...flags, ...sizes }, ...libraries, tileF16, tileShader);
+    if (!half) return compose({ ...flags, ...sizes }, ...libraries, tileShader);
+    const octet = gpu.device.features.has("shader-f16") ? octetF16 : octetF32;
+    return composeHalf(gpu, { ...flags, ...sizes }, ...libraries, octet, halfShader);
   }
-  const units = { BK: o.bk, SUBGROUP: variants.matrix!.subgroup, SG_ROWS: subgroups[0], SG_COLS: subgroups[1] };
+  const units = { BK: o.bk, SUBGROUP: gpu.variants.matrix!.subgroup, SG_ROWS: subgroups[0], SG_COLS: subgroups[1] };
   return composeMatrix({ ...flags, ...units }, ...libraries, matrixShader);
 }
 
@@ -136,7 +131,7 @@ export function matmulTiles(program: Program, o: TileOptions): void {
     const isAligned = !backward || (ldx % 4 === 0 && row0 % 4 === 0 && rows % 4 === 0 && o.x.offset % 16 === 0);
     const input = isAligned ? inputVec4 : inputScalar;
     const code = composeTiles(gpu, shape, flags, raw, input, tileOperands, activate(o.activation));
-    const stem = shape.subgroups ? "matmul_tile_subgroup_matrix" : shape.half ? "matmul_tile f16" : "matmul_tile";
+    const stem = shape.subgroups ? "matmul_tile_subgroup_matrix" : shape.half ? "matmul_tile_half" : "matmul_tile";
     const kernel = gpu.kernel(`${stem} ${weight.scheme}${backward ? " backward" : ""}`, code, "rrrrw");
     const [n, k] = backward ? [weight.cols, rows] : [rows, weight.cols];
     const [xColumn, yColumn] = backward ? [row0, 0] : [0, row0];

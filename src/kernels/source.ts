@@ -45,9 +45,10 @@ export function compose(constants: Constants, ...parts: string[]): string {
   return joined(head(constants), ...parts);
 }
 
-/** The head of a shader that computes in f16. */
-export function composeHalf(constants: Constants, ...parts: string[]): string {
-  return joined("enable f16;", head(constants), ...parts);
+/** The head of a shader that computes in f16; in tests of its arithmetic on a device that has none, f32 takes its place. */
+export function composeHalf({ device }: Gpu, constants: Constants, ...parts: string[]): string {
+  const type = device.features.has("shader-f16") ? "enable f16;" : "alias f16 = f32;";
+  return joined(type, head(constants), ...parts);
 }
 
 /** The head of a shader that sums over its workgroup: subgroup operations where they exist and compute rightly. */
