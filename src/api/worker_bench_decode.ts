@@ -68,6 +68,8 @@ export async function measureDecode(setting: Setting): Promise<void> {
     await decodeSpeed(setting, 128, { ...ENDLESS, limit }, duration / 4);
     const value = await medianSpeed(setting, 128, { ...ENDLESS, limit }, duration);
     row({ part: "decode", name: "context 128, greedy, with a LoRA adapter", value, unit: "tok/s" });
+    const name = "context 128, a token on the device, with a LoRA adapter";
+    row({ part: "decode", name, value: await deviceTime(setting, 128, { ...ENDLESS, limit }, 16), unit: "ms" });
   });
   row({ part: "decode", name: "dispatches a token", value: model.language.decodeProgram(1).dispatches, unit: "count" });
 }

@@ -13,7 +13,16 @@ export { gradNorm, gradNormPartials } from "./grad_norm.ts";
 export { quickCheck, runCases } from "./harness.ts";
 export { interpolate } from "./interpolate.ts";
 export { layerNorm, layerNormBackward } from "./layer_norm.ts";
-export { canAddPairs, canGlu, handoverBytes, type MatmulPair, matmul, VEC_SHAPES, vecChoice } from "./matmul.ts";
+export {
+  canAddPairs,
+  canGlu,
+  handoverBytes,
+  type MatmulPair,
+  matmul,
+  startHandover,
+  VEC_SHAPES,
+  vecChoice,
+} from "./matmul.ts";
 export { matmulBackward } from "./matmul_backward.ts";
 export { canTile, TILE_SHAPES, tileChoice } from "./matmul_tile.ts";
 export { compileMatmul, tuneMatmul } from "./matmul_tune.ts";

@@ -163,14 +163,20 @@ export function matmul(program: Program, o: MatmulOptions): void {
   matmulTiles(program, o);
 }
 
-/** Whose turn it is in a handover, and in which program. */
+/** Which half of a handover was used last, and in which program. */
 const turns = new WeakMap<GPUBuffer, { program: Program; turn: number }>();
 
-/** The half of a handover that the next product of a program uses. The first one finds it zeroed; each zeroes the other half. */
+/** Zeroes a handover for the products of a program. By itself before the first of them, which then stands in a compute pass of its own. */
+export function startHandover(program: Program, handover: Slice): void {
+  if (turns.get(handover.buffer)?.program === program) return;
+  program.clear(handover);
+  turns.set(handover.buffer, { program, turn: 1 });
+}
+
+/** The half that the next product of a program uses; each zeroes the other half. */
 function takeTurn(program: Program, handover: Slice): number {
-  const last = turns.get(handover.buffer);
-  const turn = last?.program === program ? 1 - last.turn : 0;
-  if (last?.program !== program) program.clear(handover);
+  startHandover(program, handover);
+  const turn = 1 - turns.get(handover.buffer)!.turn;
   turns.set(handover.buffer, { program, turn });
   return turn;
 }

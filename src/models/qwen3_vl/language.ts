@@ -317,6 +317,7 @@ export class LanguageModel {
     const b = this.#b;
     const grow: ((keys: number) => void)[] = [];
     const program = new Program(this.#gpu, "decode");
+    this.#weights.startAdapter(program);
     embedding(program, this.state.token, this.#weights.matrix("language.embed"), b.x, 1);
     for (let i = 0; i < text.numHiddenLayers; i++) {
       this.#block(program, i, 1, (heads) => {

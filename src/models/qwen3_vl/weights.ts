@@ -7,8 +7,8 @@ import {
   type SlotScheme,
   type WeightSlot,
 } from "../../formats/index.ts";
-import type { Destination, Gpu, Slice } from "../../gpu/index.ts";
-import type { Matrix, MatrixBlock } from "../../kernels/index.ts";
+import type { Destination, Gpu, Program, Slice } from "../../gpu/index.ts";
+import { type Matrix, type MatrixBlock, startHandover } from "../../kernels/index.ts";
 import type { Qwen3VLConfig } from "./config.ts";
 import { Linear } from "./linear.ts";
 
@@ -221,6 +221,12 @@ export class GpuWeights {
     const linear = new Linear(this.matrix(name), this.#vectors.get(`${name}.bias`), this.#linears.size);
     this.#linears.set(name, linear);
     return linear;
+  }
+
+  /** Records what an adapter needs once before all products with one row, so that no pass is split for it later. */
+  startAdapter(program: Program): void {
+    const worn = [...this.#linears.values()].find(({ lora }) => lora)?.lora;
+    if (worn) startHandover(program, worn.scratch.handover);
   }
 
   /** Takes off whatever adapter is on. The function that is returned puts it on again. */
