@@ -34,6 +34,7 @@ export interface SingleLora {
   values: Slice;
   /** Sum of the ranks. */
   rank: number;
+  /** By `row0`, ascending. */
   pairs: readonly MatmulPair[];
   /** Scratch of `handoverBytes(rank)` at least, which products of one model share. */
   handover: Slice;
