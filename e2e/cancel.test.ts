@@ -87,7 +87,12 @@ describe.skipIf(!SMALL_CHECKPOINT)("a cancel is seen within 200 ms on a software
     for (let i = 0; i < 3; i++) {
       const { name, milliseconds } = await app.page.evaluate(async (id) => {
         // At once, since a small model may be there before its first progress is seen.
-        const loading = tabtune.engine.loadModel(id, { contextLength: 2048 }, "load");
+        const loading = tabtune.engine.loadModel(
+          id,
+          { contextLength: 2048 },
+          "load",
+          tabtune.callback(() => {}),
+        );
         const cancelled = performance.now();
         void tabtune.engine.cancel("load");
         return await loading.then(

@@ -17,6 +17,8 @@ export interface Grounding {
 const GRID = 1000;
 /** An answer with more marks than this is broken; drawing them all would only freeze the page. */
 const MAX_MARKS = 500;
+/** Characters; an object with one box is short. */
+const LONGEST_OBJECT = 20_000;
 
 /** Finds every complete box and point. Text that is still being written gives those that are already closed. */
 export function parseGrounding(text: string): Grounding {
@@ -29,9 +31,12 @@ export function parseGrounding(text: string): Grounding {
 
 /** Every outermost JSON object in free text, also inside code fences and unfinished arrays. */
 function* jsonObjects(text: string): Generator<unknown> {
+  // Stray braces make this read the same text again and again: an answer that takes so long is broken.
+  let steps = 50 * text.length;
   let i = text.indexOf("{");
-  while (i >= 0) {
+  while (i >= 0 && steps > 0) {
     const end = closingBrace(text, i);
+    steps -= (end > 0 ? end : Math.min(text.length, i + LONGEST_OBJECT)) - i;
     let next = i + 1;
     if (end > 0) {
       try {
@@ -49,8 +54,7 @@ function* jsonObjects(text: string): Generator<unknown> {
 function closingBrace(text: string, start: number): number {
   let depth = 0;
   let quoted = false;
-  // An object with one box is short; the bound keeps a stray brace from making this quadratic.
-  const stop = Math.min(text.length, start + 20_000);
+  const stop = Math.min(text.length, start + LONGEST_OBJECT);
   for (let i = start; i < stop; i++) {
     const c = text[i];
     if (quoted) {
