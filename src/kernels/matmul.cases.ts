@@ -1,5 +1,5 @@
 import { type Bench, type KernelCase, matrixBytes, PUBLISHED_KINDS, PUBLISHED_SCHEMES } from "./case.ts";
-import { handoverBytes, type MatmulPair, matmul, VEC_SHAPES, vecChoice } from "./matmul.ts";
+import { handoverBytes, type MatmulOptions, type MatmulPair, matmul, VEC_SHAPES, vecChoice } from "./matmul.ts";
 import { type Activation, TILE_SHAPES, tileChoice } from "./matmul_tile.ts";
 import type { Matrix } from "./matrix.ts";
 import type { Gpu } from "./source.ts";
@@ -21,6 +21,8 @@ interface Shape {
   ranks?: number;
   /** How often u is asked for; 0: every workgroup makes it itself. */
   patience?: number;
+  /** Products with another x that go before, through the same handover. */
+  before?: number;
   /** One of VEC_SHAPES or TILE_SHAPES, as if this device had found it best. */
   choice?: number;
 }
@@ -117,7 +119,7 @@ function build(bench: Bench, s: Shape) {
     record: (program: Parameters<typeof matmul>[0]) => {
       const name = s.m > 4 ? tileChoice(matrix, s.m) : vecChoice(matrix, s.glu);
       const unset = choose(bench.gpu, name, s.choice);
-      matmul(program, {
+      const options: MatmulOptions = {
         x: xSlice,
         y: ySlice,
         m: s.m,
@@ -129,7 +131,9 @@ function build(bench: Bench, s: Shape) {
         ...(s.norm ? { norm: { gain: gainSlice, eps } } : {}),
         ...(s.glu ? { glu: true } : {}),
         ...lora,
-      });
+      };
+      for (let i = 0; i < (s.before ?? 0); i++) matmul(program, { ...options, x: gainSlice });
+      matmul(program, options);
       unset();
     },
     outputs: [
@@ -164,6 +168,8 @@ const shapes: Shape[] = [
   { scheme: "bf16", m: 1, n: 40, k: 148, pairs: [17], accumulate: true },
   { scheme: "q4a64", m: 1, n: 44, k: 128, norm: true, glu: true, pairs: [22, 22] },
   { scheme: "q4a32", m: 1, n: 200, k: 64, blockRows: 128, pairs: [100, 100] },
+  // Each half of the handover has been used by a product of another x.
+  { scheme: "q4a32", m: 1, n: 48, k: 256, pairs: [28, 20], before: 2 },
   { scheme: "q4a32", m: 1, n: 70, k: 2560, norm: true, pairs: [30, 20, 20], patience: 0 },
   { scheme: "q4a32", m: 1, n: 90, k: 4096, norm: true, pairs: [30, 30, 20], ranks: 16, accumulate: true },
   { scheme: "q4a32", m: 1, n: 20, k: 9728, pairs: [20], ranks: 40 },
