@@ -15,6 +15,15 @@ struct Params {
 var<workgroup> operands: array<vec4<f16>, 128>;
 var<workgroup> results: array<f32, 1024>;
 
+// One element of all four subgroups' fragments for each thread, so that every one of them is needed.
+fn element(fragment: Result, own: u32, lid: u32) -> f32 {
+  subgroupMatrixStore<row_major>(&results, own, fragment, 16u);
+  workgroupBarrier();
+  let value = results[lid];
+  workgroupBarrier();
+  return value;
+}
+
 @compute @workgroup_size(4u * SUBGROUP)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32, @builtin(subgroup_id) subgroup: u32) {
   for (var i = lid; i < 128u; i += 4u * SUBGROUP) {
@@ -33,21 +42,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     e = subgroupMatrixMultiplyAccumulate(x, w, e); f = subgroupMatrixMultiplyAccumulate(y, w, f);
     g = subgroupMatrixMultiplyAccumulate(x, v, g); h = subgroupMatrixMultiplyAccumulate(y, v, h);
   }
-  let all = subgroup * 256u;
-  subgroupMatrixStore<row_major>(&results, all, a, 16u); workgroupBarrier();
-  var sum = results[lid]; workgroupBarrier();
-  subgroupMatrixStore<row_major>(&results, all, b, 16u); workgroupBarrier();
-  sum += results[lid]; workgroupBarrier();
-  subgroupMatrixStore<row_major>(&results, all, c, 16u); workgroupBarrier();
-  sum += results[lid]; workgroupBarrier();
-  subgroupMatrixStore<row_major>(&results, all, d, 16u); workgroupBarrier();
-  sum += results[lid]; workgroupBarrier();
-  subgroupMatrixStore<row_major>(&results, all, e, 16u); workgroupBarrier();
-  sum += results[lid]; workgroupBarrier();
-  subgroupMatrixStore<row_major>(&results, all, f, 16u); workgroupBarrier();
-  sum += results[lid]; workgroupBarrier();
-  subgroupMatrixStore<row_major>(&results, all, g, 16u); workgroupBarrier();
-  sum += results[lid]; workgroupBarrier();
-  subgroupMatrixStore<row_major>(&results, all, h, 16u); workgroupBarrier();
-  out[(wg.x % 64u) * 4u * SUBGROUP + lid] = vec4<f32>(sum + results[lid]);
+  let own = subgroup * 256u;
+  var sum = element(a, own, lid) + element(b, own, lid) + element(c, own, lid) + element(d, own, lid);
+  sum += element(e, own, lid) + element(f, own, lid) + element(g, own, lid) + element(h, own, lid);
+  out[(wg.x % 64u) * 4u * SUBGROUP + lid] = vec4<f32>(sum);
 }
