@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { configOf, PRESETS } from "../../e2e/checkpoint_shapes.ts";
+import { nullDevice } from "../../e2e/null_device.ts";
 import { RandomCheckpoint } from "../../e2e/random_checkpoint.ts";
 import { TabTuneError } from "../errors.ts";
 import { openCheckpoint } from "../formats/index.ts";
@@ -8,20 +9,7 @@ import { GpuWeights, parseConfig, weightSlots } from "../models/index.ts";
 import { fitCache } from "./fit_cache.ts";
 import { longestContext, planMemory, visionBytes } from "./memory.ts";
 
-/** Dawn without a GPU: it allocates, but computes nothing. */
-async function dawn(): Promise<GPU | undefined> {
-  try {
-    const { create, globals } = await import("webgpu");
-    Object.assign(globalThis, globals);
-    const gpu = create(["backend=null"]);
-    // Dawn crashes once this object is collected while its devices live.
-    Object.assign(globalThis, { dawnForMemoryTests: gpu });
-    return gpu;
-  } catch {
-    return undefined;
-  }
-}
-const entry = await dawn();
+const entry = await nullDevice();
 
 describe.skipIf(!entry)("memory (skipped where the package webgpu has no binary)", () => {
   const checkpoint = new RandomCheckpoint({

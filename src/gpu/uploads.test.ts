@@ -1,21 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { nullDevice } from "../../e2e/null_device.ts";
 import { Gpu } from "./gpu.ts";
 import { Uploads } from "./uploads.ts";
 
-/** Dawn without a GPU: it allocates and maps, but runs nothing. */
-async function dawn(): Promise<GPU | undefined> {
-  try {
-    const { create, globals } = await import("webgpu");
-    Object.assign(globalThis, globals);
-    const gpu = create(["backend=null"]);
-    // Dawn crashes once this object is collected while its devices live.
-    Object.assign(globalThis, { dawnForUploadTests: gpu });
-    return gpu;
-  } catch {
-    return undefined;
-  }
-}
-const entry = await dawn();
+const entry = await nullDevice();
 
 describe.skipIf(!entry)("uploads (skipped where the package webgpu has no binary)", () => {
   let gpu: Gpu;

@@ -1,25 +1,12 @@
 import { describe, expect, it } from "vitest";
+import { nullDevice } from "../../e2e/null_device.ts";
 import { Gpu, Program } from "../gpu/index.ts";
 import { allCases } from "./all_cases.ts";
 import { Bench, canRun } from "./case.ts";
 import { quickCases } from "./harness.ts";
 
-/** Dawn for Node, when the optional package `webgpu` could be installed on this machine. */
-async function dawn(): Promise<GPU | undefined> {
-  try {
-    const { create, globals } = await import("webgpu");
-    Object.assign(globalThis, globals);
-    // Dawn crashes once this object is collected while its devices live.
-    // Its matrix units can't be used without a word: they are an experiment.
-    const gpu = create(["backend=null", "enable-dawn-features=allow_unsafe_apis"]);
-    Object.assign(globalThis, { dawnForTests: gpu });
-    return gpu;
-  } catch {
-    return undefined;
-  }
-}
-
-const gpuEntry = await dawn();
+// Its matrix units can't be used without a word: they are an experiment.
+const gpuEntry = await nullDevice("enable-dawn-features=allow_unsafe_apis");
 
 describe.skipIf(!gpuEntry)("every shader variant compiles (skipped where the package webgpu has no binary)", () => {
   for (const subgroups of [true, false]) {
