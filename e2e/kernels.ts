@@ -1,22 +1,33 @@
-// npm run kernels -- test|perf [name] [--chrome-args "..."]: the self-test page's cases as a table; exit 1 when one fails.
+// npm run kernels -- test|perf [name] [--without feature,…] [--default-limits] [--chrome-args "..."]: the self-test page's cases as a table; exit 1
+// when one fails. --without and --default-limits run them on a device that has less than this one.
 import { parseArgs } from "node:util";
 import { openApp } from "./browser.ts";
 import { runSelfTest } from "./self_test.ts";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { "chrome-args": { type: "string" }, json: { type: "boolean" } },
+  options: {
+    "chrome-args": { type: "string" },
+    json: { type: "boolean" },
+    without: { type: "string" },
+    "default-limits": { type: "boolean" },
+  },
 });
 const [mode, filter] = positionals;
 if (mode !== "test" && mode !== "perf") {
   console.error(
     mode === "grad"
       ? "grad is not built yet"
-      : 'usage: npm run kernels -- test|perf [name] [--json] [--chrome-args "..."]',
+      : 'usage: npm run kernels -- test|perf [name] [--json] [--without feature,…] [--default-limits] [--chrome-args "..."]',
   );
   process.exit(2);
 }
-const app = await openApp({ engineOnly: true, chromeArgs: values["chrome-args"] });
+const app = await openApp({
+  engineOnly: true,
+  chromeArgs: values["chrome-args"],
+  ...(values.without ? { without: values.without.split(",") } : {}),
+  ...(values["default-limits"] ? { defaultLimits: true } : {}),
+});
 try {
   const { rows, summary, capabilities } = await runSelfTest(app.page, {
     timing: mode === "perf",
