@@ -1,5 +1,5 @@
 // What matmul_tile.wgsl computes, in f16 for devices with shader-f16: Y = act(X · Wᵀ + bias), Y += X · Wᵀ + bias, or dX = dY · W.
-// Such a device multiplies two f16 at once where both pairs lie side by side, so every sum is kept as two, over the even and over the odd
+// Such a device multiplies two f16 at once where both pairs lie side by side, so every sum is kept as two, each over half of the
 // places along K, and operands lie in shared memory as eight neighbours along K (lib/octet_*.wgsl). Sums of one step, 16 products each,
 // are added to those of all steps in f32.
 // One workgroup makes a tile of BM × BN outputs in steps of 32 along K, each thread 8 × 4 of them. What it reads next is under way while
@@ -30,27 +30,25 @@ fn octet_of(b: u32) -> u32 {
   return b / 8u % OCTETS;
 }
 
-// Four elements of X and W; rows beyond the end may be any, since what they make is not stored.
+// Four elements of X, eight of W; rows beyond the end may be any, since what they make is not stored.
 fn read_x(row: u32, k: u32) -> vec4<u32> {
   return x4(min(row, p.m - 1u), k);
 }
 
-fn read_w(row: u32, column: u32) -> vec4<u32> {
-  if (BACKWARD) {
-    return w4(row, column);
-  }
-  return raw4(min(row, p.n - 1u), column, p.rowWords);
+fn read_w(row: u32, k: u32) -> Raw8 {
+  return raw8(min(row, p.n - 1u), k, p.rowWords);
+}
+
+// Eight neighbours in the pairs in which a word of 4-bit codes holds them: 0 and 2, 1 and 3, 4 and 6, 5 and 7.
+fn paired(a: vec4<f16>, b: vec4<f16>) -> Octet {
+  return octet(a.xz, a.yw, b.xz, b.yw);
 }
 
 fn scaled(raw: vec4<u32>) -> vec4<f16> {
   return vec4<f16>(clamp(bitcast<vec4<f32>>(raw) * SCALE, vec4<f32>(-65504.0), vec4<f32>(65504.0)));
 }
 
-fn opened(raw: vec4<u32>) -> vec4<f16> {
-  return vec4<f16>(open4(raw));
-}
-
-// For four columns of Y a sum over even and one over odd places.
+// For four columns of Y the two sums.
 alias Pairs = mat4x2<f16>;
 
 fn add(c: Pairs, x: Octet, w0: Octet, w1: Octet, w2: Octet, w3: Octet) -> Pairs {
@@ -108,7 +106,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) t
   var c6 = Pairs(); var a6 = vec4<f32>();
   var c7 = Pairs(); var a7 = vec4<f32>();
   var next_x: array<vec4<u32>, 2u * X_OCTETS>;
-  var next_w: array<vec4<u32>, 8>;  // BACKWARD all of them
+  var next_w: array<Raw8, W_OCTETS>;
+  var rows_w: array<vec4<u32>, 8>;  // BACKWARD instead
   for (var s = 0u; s < X_OCTETS; s++) {
     let b = s * T + t;
     next_x[2u * s] = read_x(row0 + row_of(b), octet_of(b) * 8u);
@@ -118,34 +117,33 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) t
     // Rows of W lie along K: eight of them make octets of four columns. Half of the threads are enough.
     if (t < TX * OCTETS) {
       for (var i = 0u; i < 8u; i++) {
-        next_w[i] = read_w(t / TX * 8u + i, col0 + t % TX * 4u);
+        rows_w[i] = w4(t / TX * 8u + i, col0 + t % TX * 4u);
       }
     }
   } else {
     for (var s = 0u; s < W_OCTETS; s++) {
       let b = s * T + t;
-      next_w[2u * s] = read_w(col0 + row_of(b), octet_of(b) * 8u);
-      next_w[2u * s + 1u] = read_w(col0 + row_of(b), octet_of(b) * 8u + 4u);
+      next_w[s] = read_w(col0 + row_of(b), octet_of(b) * 8u);
     }
   }
   for (var k0 = 0u; k0 < p.k; k0 += 8u * OCTETS) {
     workgroupBarrier();
     for (var s = 0u; s < X_OCTETS; s++) {
       let b = s * T + t;
-      xs[octet_of(b)][row_of(b) / TY][row_of(b) % TY] = octet(scaled(next_x[2u * s]), scaled(next_x[2u * s + 1u]));
+      xs[octet_of(b)][row_of(b) / TY][row_of(b) % TY] = paired(scaled(next_x[2u * s]), scaled(next_x[2u * s + 1u]));
     }
     if (BACKWARD) {
       if (t < TX * OCTETS) {
-        let low = transpose(mat4x4<f32>(open4(next_w[0]), open4(next_w[1]), open4(next_w[2]), open4(next_w[3])));
-        let high = transpose(mat4x4<f32>(open4(next_w[4]), open4(next_w[5]), open4(next_w[6]), open4(next_w[7])));
+        let low = transpose(mat4x4<f32>(open4(rows_w[0]), open4(rows_w[1]), open4(rows_w[2]), open4(rows_w[3])));
+        let high = transpose(mat4x4<f32>(open4(rows_w[4]), open4(rows_w[5]), open4(rows_w[6]), open4(rows_w[7])));
         for (var i = 0u; i < 4u; i++) {
-          ws[t / TX][i][t % TX] = octet(vec4<f16>(low[i]), vec4<f16>(high[i]));
+          ws[t / TX][i][t % TX] = paired(vec4<f16>(low[i]), vec4<f16>(high[i]));
         }
       }
     } else {
       for (var s = 0u; s < W_OCTETS; s++) {
         let b = s * T + t;
-        ws[octet_of(b)][row_of(b) / TX][row_of(b) % TX] = octet(opened(next_w[2u * s]), opened(next_w[2u * s + 1u]));
+        ws[octet_of(b)][row_of(b) / TX][row_of(b) % TX] = open8(next_w[s]);
       }
     }
     workgroupBarrier();
@@ -159,14 +157,13 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) t
     if (BACKWARD) {
       if (t < TX * OCTETS) {
         for (var i = 0u; i < 8u; i++) {
-          next_w[i] = read_w(ahead + t / TX * 8u + i, col0 + t % TX * 4u);
+          rows_w[i] = w4(ahead + t / TX * 8u + i, col0 + t % TX * 4u);
         }
       }
     } else {
       for (var s = 0u; s < W_OCTETS; s++) {
         let b = s * T + t;
-        next_w[2u * s] = read_w(col0 + row_of(b), ahead + octet_of(b) * 8u);
-        next_w[2u * s + 1u] = read_w(col0 + row_of(b), ahead + octet_of(b) * 8u + 4u);
+        next_w[s] = read_w(col0 + row_of(b), ahead + octet_of(b) * 8u);
       }
     }
     // Written out: as a loop it takes a tenth longer.

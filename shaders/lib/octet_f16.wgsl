@@ -1,11 +1,16 @@
-// Eight neighbours along K in one read of shared memory.
+// Eight neighbours along K in one read of shared memory, as four pairs.
 
 alias Octet = vec4<u32>;
 
-fn octet(a: vec4<f16>, b: vec4<f16>) -> Octet {
-  return Octet(bitcast<vec2<u32>>(a), bitcast<vec2<u32>>(b));
+// The two f16 of a word.
+fn halves(word: u32) -> vec2<f16> {
+  return bitcast<vec2<f16>>(word);
+}
+
+fn octet(a: vec2<f16>, b: vec2<f16>, c: vec2<f16>, d: vec2<f16>) -> Octet {
+  return Octet(bitcast<u32>(a), bitcast<u32>(b), bitcast<u32>(c), bitcast<u32>(d));
 }
 
 fn pair(o: Octet, i: u32) -> vec2<f16> {
-  return bitcast<vec2<f16>>(o[i]);
+  return halves(o[i]);
 }

@@ -10,7 +10,7 @@ import matrixShader from "../../shaders/matmul_tile_subgroup_matrix.wgsl?raw";
 import type { Program } from "../gpu/index.ts";
 import type { Matrix, MatrixBlock } from "./matrix.ts";
 import { compose, composeHalf, composeMatrix, type Gpu, joined, type Slice, sliceFrom } from "./source.ts";
-import { weightLibrary } from "./weight_library.ts";
+import { type WeightLibrary, weightLibrary } from "./weight_library.ts";
 
 export type Activation = "none" | "gelu_tanh" | "gelu_erf";
 
@@ -91,12 +91,14 @@ function tileShape(gpu: Gpu, { weight, m, backward }: TileOptions): TileShape {
 }
 
 /** A shader for matrix units, which round to f16; a portable one in f16 where sums over steps are f32; or in f32 throughout. */
-function composeTiles(gpu: Gpu, { subgroups, half, split = 1, ...o }: TileShape, flags: Flags, ...libraries: string[]) {
+function composeTiles(gpu: Gpu, shape: TileShape, flags: Flags, { raw, raw8 }: WeightLibrary, ...others: string[]) {
+  const { subgroups, half, split = 1, ...o } = shape;
+  const libraries = [raw, ...others, tileOperands];
   if (!subgroups) {
     const sizes = { BM: o.bm, BN: o.bn, BK: o.bk, SPLIT: split };
     if (!half) return compose({ ...flags, ...sizes }, ...libraries, tileShader);
     const octet = gpu.device.features.has("shader-f16") ? octetF16 : octetF32;
-    return composeHalf(gpu, { ...flags, ...sizes }, ...libraries, octet, halfShader);
+    return composeHalf(gpu, { ...flags, ...sizes }, ...libraries, octet, raw8, halfShader);
   }
   const units = { BK: o.bk, SUBGROUP: gpu.variants.matrix!.subgroup, SG_ROWS: subgroups[0], SG_COLS: subgroups[1] };
   return composeMatrix({ ...flags, ...units }, ...libraries, matrixShader);
@@ -119,7 +121,7 @@ export function biasOf({ bias }: { bias?: Slice }, block: MatrixBlock): Slice {
 export function matmulTiles(program: Program, o: TileOptions): void {
   const { gpu } = program;
   const { weight, m, backward = false } = o;
-  const { constants, raw } = weightLibrary(weight.scheme);
+  const library = weightLibrary(weight.scheme);
   const shape = tileShape(gpu, o);
   const ldx = o.ldx ?? (backward ? weight.rows : weight.cols);
   const ldy = backward ? weight.cols : weight.rows;
@@ -127,10 +129,10 @@ export function matmulTiles(program: Program, o: TileOptions): void {
     const { row0, rows } = block;
     // Backward, every block of rows adds its share.
     const accumulate = (o.accumulate ?? false) || (backward && index > 0);
-    const flags = { ...constants, BIAS: o.bias !== undefined, ACCUMULATE: accumulate, BACKWARD: backward };
+    const flags = { ...library.constants, BIAS: o.bias !== undefined, ACCUMULATE: accumulate, BACKWARD: backward };
     const isAligned = !backward || (ldx % 4 === 0 && row0 % 4 === 0 && rows % 4 === 0 && o.x.offset % 16 === 0);
     const input = isAligned ? inputVec4 : inputScalar;
-    const code = composeTiles(gpu, shape, flags, raw, input, tileOperands, activate(o.activation));
+    const code = composeTiles(gpu, shape, flags, library, input, activate(o.activation));
     const stem = shape.subgroups ? "matmul_tile_subgroup_matrix" : shape.half ? "matmul_tile_half" : "matmul_tile";
     const kernel = gpu.kernel(`${stem} ${weight.scheme}${backward ? " backward" : ""}`, code, "rrrrw");
     const [n, k] = backward ? [weight.cols, rows] : [rows, weight.cols];
