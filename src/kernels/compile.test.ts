@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { nullDevice } from "../../e2e/null_device.ts";
 import { Gpu, Program } from "../gpu/index.ts";
 import { allCases } from "./all_cases.ts";
@@ -41,3 +41,23 @@ describe.skipIf(!gpuEntry)("every shader variant compiles (skipped where the pac
 it("the short self-test knows its cases by name", () => {
   expect(new Set(quickCases()).size).toBe(9);
 });
+
+it.skipIf(!gpuEntry)(
+  "the short self-test makes products of 4 bits and of bf16 in the way that the device then takes",
+  async () => {
+    const gpu = await Gpu.open({ gpu: gpuEntry! });
+    const labels = vi.spyOn(gpu, "kernel");
+    for (const [way, variants] of [
+      ["matmul_tile", { half: false, matrix: undefined }],
+      ["matmul_tile_half", { half: true, matrix: undefined }],
+      ["matmul_tile_subgroup_matrix", { half: true, matrix: { subgroup: 32 } }],
+    ] as const) {
+      Object.assign(gpu.variants, variants);
+      labels.mockClear();
+      for (const c of quickCases()) c.build(new Bench(gpu)).record(new Program(gpu, c.kernel));
+      expect(labels.mock.calls.map(([label]) => label)).toEqual(
+        expect.arrayContaining([`${way} q4a32`, `${way} bf16`]),
+      );
+    }
+  },
+);

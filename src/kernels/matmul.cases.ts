@@ -188,6 +188,7 @@ const shapes: Shape[] = [
   { scheme: "bf16", m: 5, n: 3, k: 20, bias: true, activation: "gelu_erf" },
   { scheme: "bf16", m: 70, n: 150, k: 148, ldx: 152 },
   { scheme: "q4a32", m: 130, n: 192, k: 100, blockRows: 64, bias: true, accumulate: true },
+  { scheme: "q4a32", m: 150, n: 140, k: 104, accumulate: true },
   ...TILE_SHAPES.map((_, choice): Shape => ({ scheme: "q4a32", m: 150, n: 140, k: 104, accumulate: true, choice })),
   ...PUBLISHED_KINDS.map((scheme): Shape => ({ scheme, m: 9, n: 70, k: 228 })),
   ...TILE_SHAPES.map((_, choice): Shape => ({ scheme: "bf16", m: 70, n: 131, k: 68, bias: true, choice })),
