@@ -4,8 +4,8 @@
 // k, v [kvHeads][capacity][d] in the cache's type. partial [slices][heads][d + 4] f32: o not yet divided, then maximum and sum.
 // One workgroup of 128 threads for a slice and HEADS query heads of one kv head, which share the slice's keys and values; workgroups beyond
 // the slices leave. The first one takes the last slice, which has most to do: it stores the new key and value before it reads them.
-// (Where a kv head has more query heads than HEADS, several store the same.) A slice takes steps of KEYS keys, as many as keep the slices
-// within SLICES. Of the keys a thread has an eighth of every 16th key of a step, of the softmax every 32nd key of a head, of the values
+// (Where a kv head has more query heads than HEADS, several store the same.) A slice takes steps of KEYS = 32 keys, as many as keep the slices
+// within SLICES. Of the keys a thread has an eighth of every 16th key of a step, of the softmax one key of a head, of the values
 // four channels of every fourth. Whatever a step loads is asked for before anything waits.
 // Sums in f32.  Grid: (slices, heads / HEADS).
 
@@ -32,17 +32,19 @@ struct Params {
 
 const NEVER = -1e30;
 const MAX_D = 128u;
-const QUERY = 36u;  // between the queries of two heads: 32 vec4, and a gap after each eight that keeps the parts in different banks
-const STRIDE = KEYS + 1u;  // the same
-const SHARES = 4u;  // of the values
+const SHARES = 4u;   // of the values
+const EIGHTHS = 36u; // 32 vec4 of a query, and a gap after each eight that keeps the parts in different banks
 
-// Parts of the scores [8 parts][HEADS][KEYS]; in the end the results [SHARES][HEADS][4][32 columns].
-var<workgroup> sums: array<f32, 8u * HEADS * STRIDE>;
-var<workgroup> weights: array<f32, HEADS * KEYS>;  // [KEYS][HEADS]
-var<workgroup> each: array<f32, 128>;  // a number of each thread
-var<workgroup> keeps: array<f32, 4>;  // of each head, what is left of earlier steps
+// The text is short on purpose: in decoding each dispatch runs once and then another one, and what no longer fits the device's cache of
+// instructions is fetched anew for every layer of every token. Arrays in arrays: where an index is a constant, nothing checks it.
+// Parts of the scores [8 parts][key], of each head one; in the end the results [HEADS × SHARES][column].
+var<workgroup> sums: array<array<vec4<f32>, KEYS + 1u>, max(8u, HEADS * SHARES)>;
+var<workgroup> weights: array<array<array<f32, HEADS>, SHARES>, KEYS / SHARES>;
+var<workgroup> each: array<array<f32, 36>, 4>;  // [head][key], or [row][lane]
+var<workgroup> keeps: array<f32, HEADS>;  // of each head, what is left of earlier steps
+var<workgroup> tops: array<f32, HEADS>;
 var<workgroup> head: array<f32, 4u * MAX_D>;  // four rows of heads; what follows d stays zero
-var<workgroup> queries: array<vec4<f32>, HEADS * QUERY>;
+var<workgroup> queries: array<array<vec4<f32>, EIGHTHS>, HEADS>;
 
 // Elements j and j + d/2 of a row; the last ones for a j that it does not have.
 fn pair_of(row: u32, j: u32) -> vec2<f32> {
@@ -63,22 +65,22 @@ fn put_pair(to: u32, j: u32, h: vec2<f32>) {
 }
 
 // Lays four rows of qkv into `head`, each by 32 threads with up to two pairs of elements: as they are, or normed by the weights from
-// `weights` on and rotated.
-fn lay_rows(lid: u32, row: u32, weights: u32, asItIs: bool, pos: vec4<u32>) {
+// `first` on and rotated.
+fn lay_rows(lid: u32, row: u32, first: u32, asItIs: bool, pos: vec4<u32>) {
   let halfD = p.d / 2u;
   let lane = lid % 32u;
   let j = vec2<u32>(lane, lane + 32u);
   let a = pair_of(row, j.x);
   let b = pair_of(row, j.y);
-  let normA = norm_pair(weights, j.x);
-  let normB = norm_pair(weights, j.y);
+  let normA = norm_pair(first, j.x);
+  let normB = norm_pair(first, j.y);
   let angleA = angle(min(j.x, halfD - 1u), pos);
   let angleB = angle(min(j.y, halfD - 1u), pos);
-  each[lid] = select(0.0, dot(a, a), j.x < halfD) + select(0.0, dot(b, b), j.y < halfD);
+  each[lid / 32u][lane] = select(0.0, dot(a, a), j.x < halfD) + select(0.0, dot(b, b), j.y < halfD);
   workgroupBarrier();
   var sum = 0.0;
   for (var i = 0u; i < 32u; i++) {
-    sum += each[lid - lane + i];
+    sum += each[lid / 32u][i];
   }
   let r = norm_factor(sum);
   let to = lid / 32u * MAX_D;
@@ -87,12 +89,12 @@ fn lay_rows(lid: u32, row: u32, weights: u32, asItIs: bool, pos: vec4<u32>) {
   workgroupBarrier();
 }
 
-fn store_new(lid: u32, kvHead: u32, pos: vec4<u32>) {
-  let isV = lid >= 32u;
-  lay_rows(lid, p.heads + select(0u, p.kvHeads, isV) + kvHead, p.d, isV, pos);
-  let at = (kvHead * p.capacity + pos.w) * ROW_VECS;
+// Stores the new key and value, whose rows are laid out.
+fn store_new(lid: u32, kvHead: u32, slot: u32) {
+  weigh_rows(2u, lid, 128u);
+  let at = (kvHead * p.capacity + slot) * ROW_VECS;
   for (var i = lid % 64u; i < ROW_VECS; i += 64u) {
-    let vec = cache_vec(lid / 64u * MAX_D, i);
+    let vec = cache_vec(lid / 64u, i);
     if (lid < 64u) {
       kCache[at + i] = vec;
     } else {
@@ -100,71 +102,38 @@ fn store_new(lid: u32, kvHead: u32, pos: vec4<u32>) {
     }
   }
   storageBarrier();
-  workgroupBarrier();
 }
 
-fn lay_queries(lid: u32, head0: u32, pos: vec4<u32>) {
-  let h = lid / 32u;
-  lay_rows(lid, head0 + min(h, HEADS - 1u), 0u, false, pos);
+// Takes a vector of the queries that are laid out.
+fn take_query(h: u32, v: u32) {
   if (h < HEADS) {
-    let v = lid % 32u;
     let at = h * MAX_D + 4u * v;
-    queries[h * QUERY + v + v / 8u] = vec4<f32>(head[at], head[at + 1u], head[at + 2u], head[at + 3u]) * p.scale;
+    queries[h][v + v / 8u] = vec4<f32>(head[at], head[at + 1u], head[at + 2u], head[at + 3u]) * p.scale;
   }
-  workgroupBarrier();
-}
-
-fn query(h: u32, v: u32) -> vec4<f32> {
-  return queries[h * QUERY + v + v / 8u];
 }
 
 // Parts of the scores of every 16th key.
-fn score_parts(keys: array<RawPart, KEYS / 16u>, part: u32, share: u32) {
-  var dots = array<vec4<f32>, KEYS / 16u>();
+fn score_parts(keys: array<RawPart, 2>, part: u32, share: u32) {
+  var dots = array<vec4<f32>, 2>();
   for (var s = 0u; s < 4u; s++) {
     let v = part_vec(part, s);
-    let q0 = query(0u, v);
-    var q1: vec4<f32>;
-    var q2: vec4<f32>;
-    var q3: vec4<f32>;
-    if (HEADS > 1u) { q1 = query(1u, v); }
-    if (HEADS > 2u) { q2 = query(2u, v); q3 = query(3u, v); }
-    for (var i = 0u; i < KEYS / 16u; i++) {
+    let at = v + v / 8u;
+    for (var i = 0u; i < 2u; i++) {
       let key = open_part(keys[i], part, s);
-      dots[i].x += dot(q0, key);
-      if (HEADS > 1u) { dots[i].y += dot(q1, key); }
-      if (HEADS > 2u) { dots[i].z += dot(q2, key); dots[i].w += dot(q3, key); }
+      dots[i].x += dot(queries[0][at], key);
+      if (HEADS > 1u) { dots[i].y += dot(queries[min(1u, HEADS - 1u)][at], key); }
+      if (HEADS > 2u) {
+        dots[i].z += dot(queries[min(2u, HEADS - 1u)][at], key);
+        dots[i].w += dot(queries[min(3u, HEADS - 1u)][at], key);
+      }
     }
   }
-  for (var i = 0u; i < KEYS / 16u; i++) {
-    for (var h = 0u; h < HEADS; h++) {
-      sums[(part * HEADS + h) * STRIDE + share + 16u * i] = dots[i][h];
-    }
-  }
+  sums[part][share] = dots[0];
+  sums[part][share + 16u] = dots[1];
 }
 
-fn score(h: u32, key: u32) -> f32 {
-  var all = 0.0;
-  for (var i = 0u; i < 8u; i++) {
-    all += sums[(i * HEADS + h) * STRIDE + key];
-  }
-  return all;
-}
-
-fn load_keys(first: u32, last: u32, part: u32) -> array<RawPart, KEYS / 16u> {
-  var keys: array<RawPart, KEYS / 16u>;
-  for (var i = 0u; i < KEYS / 16u; i++) {
-    keys[i] = raw_key_part(min(first + 16u * i, last), part);
-  }
-  return keys;
-}
-
-fn put_result(share: u32, h: u32, column: u32, a: vec4<f32>) {
-  let at = (share * HEADS + h) * 128u + column;
-  sums[at] = a.x;
-  sums[at + 32u] = a.y;
-  sums[at + 64u] = a.z;
-  sums[at + 96u] = a.w;
+fn load_keys(first: u32, part: u32) -> array<RawPart, 2> {
+  return array<RawPart, 2>(raw_key_part(first, part), raw_key_part(first + 16u, part));
 }
 
 @compute @workgroup_size(128)
@@ -183,89 +152,103 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   let vecs = p.d / 4u;
   let kvHead = head0 / (p.heads / p.kvHeads);
   let cache = kvHead * p.capacity;
-  let last = cache + end - 1u;
-  let h = lid / 32u;
+  let share = lid / 32u;
   let lane = lid % 32u;
   let column = min(lane, vecs - 1u);
-  if (wg.x == 0u) {
-    store_new(lid, kvHead, pos);
+  // Whose part of the softmax a thread has.
+  let h = lid % HEADS;
+  let key = lid / HEADS;
+  // Rows behind the last key may be any: they are finite, and their weight is zero.
+  var keys: array<RawPart, 2>;
+  // The new key and value in a first round, the queries in the second: one text for both, since a device fetches it anew for each token.
+  for (var round = select(1u, 0u, wg.x == 0u); round < 2u; round++) {
+    let isLast = round == 1u;
+    if (isLast) {
+      keys = load_keys(cache + k0 + lid / 8u, lid % 8u);
+    }
+    let kv = p.heads + share % 2u * p.kvHeads + kvHead;
+    let row = select(kv, head0 + min(share, HEADS - 1u), isLast);
+    lay_rows(lid, row, select(p.d, 0u, isLast), !isLast && share % 2u == 1u, pos);
+    if (isLast) {
+      take_query(share, lane);
+    } else {
+      store_new(lid, kvHead, pos.w);
+    }
+    workgroupBarrier();
   }
-  var keys = load_keys(cache + k0 + lid / 8u, last, lid % 8u);
-  lay_queries(lid, head0, pos);
   var top = NEVER;
   var sum = 0.0;
-  var a0 = vec4<f32>();
-  var a1 = vec4<f32>();
-  var a2 = vec4<f32>();
-  var a3 = vec4<f32>();
+  var a: array<vec4<f32>, HEADS>;
   for (var k = k0; k < end; k += KEYS) {
     score_parts(keys, lid % 8u, lid / 8u);
     var values: array<Raw4, KEYS / SHARES>;
     for (var i = 0u; i < KEYS / SHARES; i++) {
-      values[i] = raw_value4(min(cache + k + SHARES * i + h, last), column);
+      values[i] = raw_value4(cache + k + share + SHARES * i, column);
     }
     workgroupBarrier();
-    var mine: array<f32, KEYS / 32u>;
-    var most = NEVER;
-    if (h < HEADS) {
-      for (var i = 0u; i < KEYS / 32u; i++) {
-        mine[i] = select(NEVER, score(h, lane + 32u * i), k + lane + 32u * i < end);
-        most = max(most, mine[i]);
+    var mine = NEVER;
+    if (key < KEYS && k + key < end) {
+      mine = 0.0;
+      for (var i = 0u; i < 8u; i++) {
+        mine += sums[i][key][h];
       }
     }
-    each[lid] = most;
+    if (key < KEYS) {
+      each[h][key] = mine;
+    }
     workgroupBarrier();
     var next = top;
-    for (var i = 0u; i < 32u; i++) {
-      next = max(next, each[lid - lane + i]);
+    for (var i = 0u; i < KEYS; i++) {
+      next = max(next, each[h][i]);
     }
     let keep = exp(top - next);
     top = next;
-    sum *= keep;
-    if (h < HEADS) {
-      for (var i = 0u; i < KEYS / 32u; i++) {
-        let e = exp(mine[i] - top);
-        sum += e;
-        weights[(lane + 32u * i) * HEADS + h] = e;
-      }
+    let e = exp(mine - top);
+    sum = sum * keep + e;
+    if (key < KEYS) {
+      weights[key / SHARES][key % SHARES][h] = e;
     }
-    if (lane == 0u) {
+    if (key == 0u) {
       keeps[h] = keep;
     }
     workgroupBarrier();
-    keys = load_keys(cache + k + KEYS + lid / 8u, last, lid % 8u);
-    a0 *= keeps[0];
-    a1 *= keeps[1];
-    a2 *= keeps[2];
-    a3 *= keeps[3];
+    if (k + KEYS < end) {
+      keys = load_keys(cache + k + KEYS + lid / 8u, lid % 8u);
+    }
+    for (var c = 0u; c < HEADS; c++) {
+      a[c] *= keeps[c];
+    }
     for (var i = 0u; i < KEYS / SHARES; i++) {
       let value = open4(values[i], column);
-      let at = (SHARES * i + h) * HEADS;
-      a0 += value * weights[at];
-      if (HEADS > 1u) { a1 += value * weights[at + 1u]; }
-      if (HEADS > 2u) { a2 += value * weights[at + 2u]; a3 += value * weights[at + 3u]; }
+      for (var c = 0u; c < HEADS; c++) {
+        a[c] += value * weights[i][share][c];
+      }
     }
   }
-  put_result(h, 0u, lane, a0);
-  if (HEADS > 1u) { put_result(h, 1u, lane, a1); }
-  if (HEADS > 2u) { put_result(h, 2u, lane, a2); put_result(h, 3u, lane, a3); }
-  each[lid] = sum;
+  for (var c = 0u; c < HEADS; c++) {
+    sums[c * SHARES + share][lane] = a[c];
+  }
+  if (key < KEYS) {
+    each[h][key] = sum;
+  }
+  if (key == 0u) {
+    tops[h] = top;
+  }
   workgroupBarrier();
-  if (h >= HEADS || lane >= vecs) {
+  if (share >= HEADS || lane >= vecs) {
     return;
   }
-  let at = (slice * p.heads + head0 + h) * (vecs + 1u);
+  let at = (slice * p.heads + head0 + share) * (vecs + 1u);
   var all = vec4<f32>();
   for (var i = 0u; i < SHARES; i++) {
-    let place = (i * HEADS + h) * 128u + lane;
-    all += vec4<f32>(sums[place], sums[place + 32u], sums[place + 64u], sums[place + 96u]);
+    all += sums[share * SHARES + i][lane];
   }
   partialOut[at + lane] = all;
   if (lane == 0u) {
     sum = 0.0;
-    for (var i = 0u; i < 32u; i++) {
-      sum += each[lid + i];
+    for (var i = 0u; i < KEYS; i++) {
+      sum += each[share][i];
     }
-    partialOut[at + vecs] = vec4<f32>(top, sum, 0.0, 0.0);
+    partialOut[at + vecs] = vec4<f32>(tops[share], sum, 0.0, 0.0);
   }
 }

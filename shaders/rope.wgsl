@@ -69,6 +69,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   }
   let kvHead = slotHead - p.heads - select(0u, p.kvHeads, isV);
   let at = (kvHead * p.capacity + pos.w) * ROW_VECS;
+  weigh_rows(1u, lid, WG);
   for (var i = lid; i < ROW_VECS; i += WG) {
     let vec = cache_vec(0u, i);
     if (isV) {

@@ -2,7 +2,9 @@
 
 const ROW_VECS = CACHE_D / 4u;
 
-fn cache_vec(first: u32, i: u32) -> CacheVec {
-  let at = first + 4u * i;
+fn weigh_rows(rows: u32, lid: u32, threads: u32) {}
+
+fn cache_vec(row: u32, i: u32) -> CacheVec {
+  let at = row * MAX_D + 4u * i;
   return vec4<f32>(head[at], head[at + 1u], head[at + 2u], head[at + 3u]);
 }

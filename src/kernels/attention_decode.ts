@@ -7,7 +7,7 @@ import { type RopeOptions, ropeParams } from "./rope.ts";
 import { compose, type Slice } from "./source.ts";
 
 /** Keys of one step of the split decode attention, and the most slices that it cuts a context into: more would take longer to join. */
-const STEP = { KEYS: 64, SLICES: 32 };
+const STEP = { KEYS: 32, SLICES: 32 };
 
 const slicesFor = (keys: number) => Math.min(STEP.SLICES, Math.ceil(keys / STEP.KEYS));
 
