@@ -139,22 +139,21 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
     partial[r * STRIDE + lid] = acc[r];
   }
   partial[ROWS * STRIDE + lid] = square;
+  take_low(lid, asked);
   workgroupBarrier();
   for (var t = lid; t < VALUES * PARTS; t += W) {
     var sum = 0.0;
     for (var j = t % PARTS; j < W; j += PARTS) {
       sum += partial[(t / PARTS) * STRIDE + j];
     }
-    tail[t] = sum;
+    tail[t] = sum + lora_part(first, t, t == lid, ahead);
   }
-  take_low(lid, asked);
   workgroupBarrier();
-  lora_parts(first, lid, ahead);
   if (isMine) {
     let scale = select(1.0, inverseSqrt(total(ROWS) / f32(p.k) + p.eps), NORM);
-    var v = (total(lid) + added(lid)) * scale;
+    var v = total(lid) * scale;
     if (GLU) {
-      v = silu(v) * (total(lid + OUTPUTS) + added(lid + OUTPUTS)) * scale;
+      v = silu(v) * total(lid + OUTPUTS) * scale;
     }
     y[at] = activate(v + before);
   }

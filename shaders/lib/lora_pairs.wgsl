@@ -7,11 +7,7 @@
 @group(0) @binding(7) var<storage, read_write> handover: array<atomic<u32>>;
 @group(0) @binding(8) var<storage, read> adapter: array<vec4<f32>>;  // A of all pairs [RANK][k], then each B [rows][r] from `b` on
 
-// Threads that share a row of B, four elements of it each time.
-const SHARES = 4u;
-
 var<workgroup> low: array<f32, RANK>;
-var<workgroup> extra: array<f32, ROWS * SHARES>;
 
 fn low_x(k: u32) -> vec4<f32> {
   var v = x[min(k, p.k - 4u) / 4u];
@@ -32,7 +28,10 @@ fn low_share(a: u32, j: u32) -> f32 {
     let a2 = adapter[row + min(i + 2u * W, last)];
     let a3 = adapter[row + min(i + 3u * W, last)];
     let k = 4u * i;
-    sum += dot(a0, low_x(k)) + dot(a1, low_x(k + 4u * W)) + dot(a2, low_x(k + 8u * W)) + dot(a3, low_x(k + 12u * W));
+    sum += dot(a0, low_x(k));
+    sum += dot(a1, low_x(k + 4u * W));
+    sum += dot(a2, low_x(k + 8u * W));
+    sum += dot(a3, low_x(k + 12u * W));
   }
   return sum;
 }
@@ -60,34 +59,21 @@ fn make_low(a: u32, lid: u32) {
   }
 }
 
-// The word of the first element of u that a thread takes: its load is under way while the workgroup adds up.
-fn ask_low(lid: u32) -> u32 {
-  return atomicLoad(&handover[p.half + min(lid, RANK - 1u)]);
-}
-
-fn low_element(a: u32, asked: u32) -> f32 {
-  var word = asked;
-  for (var i = 0u; i < PATIENCE && word == 0u; i++) {
-    word = atomicLoad(&handover[p.half + a]);
-  }
-  if (word != 0u && PATIENCE > 0u) {
-    return bitcast<f32>(word);
-  }
+// Element a of u by one thread, in the same order of sums. Little text: it is fetched with what stands around it, but hardly ever needed.
+fn low_alone(a: u32) -> f32 {
   var all = 0.0;
   for (var part = 0u; part < PARTS; part++) {
     var sum = 0.0;
     for (var j = part; j < W; j += PARTS) {
-      sum += low_share(a, j);
+      var own = 0.0;
+      for (var i = j; i < p.k / 4u; i += W) {
+        own += dot(adapter[a * (p.k / 4u) + i], low_x(4u * i));
+      }
+      sum += own;
     }
     all += sum;
   }
   return all;
-}
-
-fn take_low(lid: u32, asked: u32) {
-  for (var a = lid; a < RANK; a += W) {
-    low[a] = low_element(a, select(0u, asked, a == lid));
-  }
 }
 
 // The last pair that begins at a row of the whole matrix or before it: the only one that can own the row. Without branches, so that loads which
@@ -114,40 +100,48 @@ fn element(at: u32) -> f32 {
   return adapter[at / 4u][at % 4u];
 }
 
-// The first elements of B that a thread needs: their load is under way while the weight is read.
-fn lora_ahead(first: u32, lid: u32) -> vec4<f32> {
-  let row = p.column + weight_row(first, min(lid / SHARES, ROWS - 1u));
-  return b4(pair_of(row), row, lid % SHARES * 4u);
+// The word of the first element of u that a thread takes: its load is under way while sums are put down.
+fn ask_low(lid: u32) -> u32 {
+  return atomicLoad(&handover[p.half + min(lid, RANK - 1u)]);
 }
 
-// u Bᵀ of the workgroup's rows, in parts.
-fn lora_parts(first: u32, lid: u32, ahead: vec4<f32>) {
-  for (var t = lid; t < ROWS * SHARES; t += W) {
-    let row = p.column + weight_row(first, t / SHARES);
-    let n = pair_of(row);
-    var sum = 0.0;
-    let own = row - p.pairs[n].row0;  // wraps below the first pair
-    if (own < p.pairs[n].rows) {
-      for (var j = t % SHARES * 4u; j < p.pairs[n].r; j += SHARES * 4u) {
-        var b = ahead;
-        if (t != lid || j >= SHARES * 4u) {
-          b = b4(n, row, j);
-        }
-        let at = p.pairs[n].aRow + j;
-        let u = vec4<f32>(low[at], low[at + 1u], low[at + 2u], low[at + 3u]);
-        sum += dot(b, select(vec4<f32>(), u, vec4<u32>(j, j + 1u, j + 2u, j + 3u) < vec4<u32>(p.pairs[n].r)));
-      }
-      sum *= p.pairs[n].scale;
+fn take_low(lid: u32, asked: u32) {
+  for (var a = lid; a < RANK; a += W) {
+    var word = select(0u, asked, a == lid);
+    for (var i = 0u; i < PATIENCE && word == 0u; i++) {
+      word = atomicLoad(&handover[p.half + a]);
     }
-    extra[t] = sum;
+    if (word == 0u || PATIENCE == 0u) {
+      word = bitcast<u32>(low_alone(a));
+    }
+    low[a] = bitcast<f32>(word);
   }
-  workgroupBarrier();
 }
 
-fn added(value: u32) -> f32 {
-  var sum = 0.0;
-  for (var i = 0u; i < SHARES; i++) {
-    sum += extra[value * SHARES + i];
+// What thread t needs first of B: its load is under way while the weight is read.
+fn lora_ahead(first: u32, t: u32) -> vec4<f32> {
+  let row = p.column + weight_row(first, min(t / PARTS, ROWS - 1u));
+  return b4(pair_of(row), row, t % PARTS * 4u);
+}
+
+// Part t % PARTS of u Bᵀ for row t / PARTS of the workgroup.
+fn lora_part(first: u32, t: u32, isAhead: bool, ahead: vec4<f32>) -> f32 {
+  if (t >= ROWS * PARTS) {
+    return 0.0;
   }
-  return sum;
+  let row = p.column + weight_row(first, t / PARTS);
+  let n = pair_of(row);
+  var sum = 0.0;
+  if (row - p.pairs[n].row0 < p.pairs[n].rows) {  // wraps below the first pair
+    for (var j = t % PARTS * 4u; j < p.pairs[n].r; j += PARTS * 4u) {
+      var b = ahead;
+      if (!isAhead || j >= PARTS * 4u) {
+        b = b4(n, row, j);
+      }
+      let a = p.pairs[n].aRow + j;
+      let u = vec4<f32>(low[a], low[a + 1u], low[a + 2u], low[a + 3u]);
+      sum += dot(b, select(vec4<f32>(), u, vec4<u32>(j, j + 1u, j + 2u, j + 3u) < vec4<u32>(p.pairs[n].r)));
+    }
+  }
+  return sum * p.pairs[n].scale;
 }

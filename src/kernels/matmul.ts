@@ -89,6 +89,8 @@ interface VecShape {
   unorm: boolean;
   /** The first weights are loaded before anything else. */
   ahead: boolean;
+  /** Threads of a workgroup where they do not go by the columns: matrices of other columns share a shader then. */
+  threads?: number;
 }
 
 /** What a device may choose from, the default first. All are right on every device. */
@@ -96,7 +98,7 @@ export const VEC_SHAPES: readonly VecShape[] = [
   { rows: 8, moreRounds: 0, unorm: false, ahead: false },
   { rows: 16, moreRounds: 0, unorm: false, ahead: false },
   { rows: 8, moreRounds: 1, unorm: false, ahead: true },
-  { rows: 4, moreRounds: 1, unorm: false, ahead: true },
+  { rows: 4, moreRounds: 1, unorm: false, ahead: true, threads: 128 },
   { rows: 8, moreRounds: 0, unorm: true, ahead: false },
 ];
 
@@ -110,12 +112,12 @@ function vecShape(gpu: Gpu, o: MatmulOptions): VecShape & { threads: number } {
   const chosen = gpu.choices.get(vecChoice(weight, o.glu));
   // A run that an earlier version began may name a shape that is no longer among them.
   const shape = VEC_SHAPES[chosen ?? 0] ?? VEC_SHAPES[0]!;
-  // A workgroup of W threads keeps (rows + 1) · (W + 24) words and u in its 16 KiB.
+  // A workgroup of W threads keeps (rows + 1) · (W + 16) words and u in its 16 KiB.
   const room = 4096 - (o.lora?.rank ?? 0);
-  const most = Math.min(256, Math.floor((room / (shape.rows + 1) - 24) / 32) * 32);
+  const most = Math.min(256, Math.floor((room / (shape.rows + 1) - 16) / 32) * 32);
   const units = Math.ceil(weight.cols / 16);
   const rounds = Math.ceil(units / most) + shape.moreRounds;
-  return { ...shape, threads: Math.max(32, Math.ceil(units / rounds / 32) * 32) };
+  return { threads: Math.max(32, Math.ceil(units / rounds / 32) * 32), ...shape };
 }
 
 function vecKernel(
