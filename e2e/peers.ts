@@ -140,7 +140,7 @@ async function measureChains(page: Page, site: string, kind: ChainKind, options:
     else if (!(value > 0)) onRow({ row: { ...row, value: 0, note: "lost in the noise of this machine" } });
     else {
       const part = rows === 1 ? "decode kernels" : "prefill kernels";
-      onRow({ row: { ...row, value }, ours: [part, `linears of a layer, ${rows} rows`] });
+      onRow({ row: { ...row, value }, ours: [part, `linears of a layer, ${rows} rows, by the processor's clock`] });
     }
   }
 }

@@ -1,4 +1,4 @@
-import { type Gpu, Program, type Slice } from "../gpu/index.ts";
+import { type Clock, type Gpu, Program, type Slice } from "../gpu/index.ts";
 import {
   attention,
   type CacheType,
@@ -79,12 +79,13 @@ export class KernelBench {
     name: string,
     cost: { bytes: number; flops: number; runs: number },
     record: (program: Program) => void,
+    clock?: Clock,
   ): Promise<number> {
     const program = new Program(this.#gpu, name);
     record(program);
     const { runs, bytes, flops } = cost;
     const all = { bytes: bytes * runs, flops: flops * runs };
-    const { milliseconds, share, bound } = await timeProgram(this.#gpu, program.seal(), all, this.#ceilings);
+    const { milliseconds, share, bound } = await timeProgram(this.#gpu, program.seal(), all, this.#ceilings, clock);
     program.free();
     this.#row({ part, name, value: milliseconds / runs, unit: "ms", share, bound });
     return milliseconds / runs;
@@ -132,13 +133,14 @@ export class KernelBench {
         for (let layer = 0; layer < layers; layer++) this.#linear(program, name, layer, { x, y, m });
       });
     }
-    if (m === 1) {
-      const cost = { bytes, flops, runs: layers };
-      await this.#time(part, `linears of a layer in their order, 1 rows${remark}`, cost, (program) => {
-        for (let layer = 0; layer < layers; layer++)
-          for (const name of LINEARS) this.#linear(program, name, layer, { x, y, m });
-      });
-    }
+    const cost = { bytes, flops, runs: layers };
+    const inOrder = (program: Program) => {
+      for (let layer = 0; layer < layers; layer++)
+        for (const name of LINEARS) this.#linear(program, name, layer, { x, y, m });
+    };
+    if (m === 1) await this.#time(part, `linears of a layer in their order, 1 rows${remark}`, cost, inOrder);
+    const name = `linears of a layer, ${m} rows, by the processor's clock${remark}`;
+    await this.#time(part, name, cost, inOrder, "processor");
     const byBandwidth = (1000 * bytes) / this.#ceilings.copyBandwidth;
     const byArithmetic = (1000 * flops) / this.#ceilings.arithmetic;
     this.#row({

@@ -1,7 +1,7 @@
 import arithmeticShader from "../../shaders/arithmetic.wgsl?raw";
 import arithmeticMatrixShader from "../../shaders/arithmetic_subgroup_matrix.wgsl?raw";
 import readShader from "../../shaders/read.wgsl?raw";
-import { Program, submitTime } from "../gpu/index.ts";
+import { type Clock, Program, submitTime } from "../gpu/index.ts";
 import { compose, composeMatrix, type Gpu, type Kernel } from "./source.ts";
 
 /** What the device can do at most, measured in the same run: bytes moved per second, FLOPs per second. */
@@ -26,32 +26,33 @@ interface Cost {
  * Milliseconds of one run: the slope between a short and a long submit, so that the fixed cost of a submit drops out.
  * The length grows until the difference is well above the clock's grain; the median of three is taken.
  */
-async function slope(gpu: Gpu, program: Program): Promise<number> {
+async function slope(gpu: Gpu, program: Program, clock?: Clock): Promise<number> {
   await program.ready();
+  const time = (repeats: number) => submitTime(gpu, program, repeats, clock);
   // The first run warms up; it counts for nothing.
-  await submitTime(gpu, program, 1);
-  const once = await submitTime(gpu, program, 1);
+  await time(1);
+  const once = await time(1);
   // The fixed cost of a submit, some 0.1 ms, does not matter here, and repeating would take long.
   if (once > 40) return once;
   let repeats = 4;
-  let long = await submitTime(gpu, program, repeats);
+  let long = await time(repeats);
   while (long < 20 && repeats < 2048) {
     repeats *= 2;
-    long = await submitTime(gpu, program, repeats);
+    long = await time(repeats);
   }
   const base = Math.max(1, repeats >> 3);
   const samples: number[] = [];
   for (let i = 0; i < 3; i++) {
-    const few = await submitTime(gpu, program, base);
-    const many = await submitTime(gpu, program, repeats);
+    const few = await time(base);
+    const many = await time(repeats);
     samples.push(Math.max(1e-6, (many - few) / (repeats - base)));
   }
   return samples.sort((a, b) => a - b)[1]!;
 }
 
 /** Time of one run and its share of the ceiling that binds it. */
-export async function timeProgram(gpu: Gpu, program: Program, cost: Cost, ceilings: Ceilings) {
-  const milliseconds = await slope(gpu, program);
+export async function timeProgram(gpu: Gpu, program: Program, cost: Cost, ceilings: Ceilings, clock?: Clock) {
+  const milliseconds = await slope(gpu, program, clock);
   const byBandwidth = (cost.bytes / ceilings.copyBandwidth) * 1000;
   const byArithmetic = (cost.flops / ceilings.arithmetic) * 1000;
   return {
