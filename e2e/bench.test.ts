@@ -1,5 +1,6 @@
 import { expect, describe as group, it } from "vitest";
 import type { BenchApi, BenchRow } from "../src/api/bench_protocol.ts";
+import { measureLoad } from "./bench_load.ts";
 import { type BenchReport, compare, describe } from "./bench_report.ts";
 import { openApp } from "./browser.ts";
 
@@ -40,6 +41,26 @@ group("npm run bench", () => {
     } finally {
       await app.close();
     }
+  });
+});
+
+group("the part load", () => {
+  it("times a visitor who comes back to a stored model", { timeout: 300_000 }, async () => {
+    const rows: BenchRow[] = [];
+    await measureLoad({ preset: "tiny", onRow: (row) => rows.push(row), say: () => undefined });
+    const [first, later, token] = rows;
+    expect(rows.map((row) => row.name)).toEqual([
+      "first load of stored shards",
+      "load of stored shards, a later visit",
+      "opening the page to the first token about a picture, a later visit",
+    ]);
+    for (const row of rows) {
+      expect(row).toMatchObject({ part: "load", unit: "ms", note: expect.stringContaining("stand-in") });
+      expect(Number.isFinite(row.value) && row.value > 0, JSON.stringify(row)).toBe(true);
+    }
+    expect(first!.value).not.toBe(later!.value);
+    // The way to the first token has the load in it.
+    expect(token!.value).toBeGreaterThan(later!.value);
   });
 });
 

@@ -1,12 +1,14 @@
 // npm run bench -- [--preset qwen3-vl-4b] [--only part,…] [--json FILE] [--compare FILE] [--cap SECONDS] [--without feature,…] [--chrome-args "..."]
-// [--peers] [--torch FILE] [--dawn [--dawn-features a,b]]: speed of a preset with random weights in headless Chromium, or in Node by Dawn, beside the
-// ceilings of the same run and, if asked for, beside other runtimes. Prints a table.
+// [--tokenizer DIR] [--peers] [--torch FILE] [--dawn [--dawn-features a,b]]: speed of a preset with random weights in headless Chromium, or in Node by
+// Dawn, beside the ceilings of the same run and, if asked for, beside other runtimes; in Chromium also the way from opening the page to the first token.
+// Prints a table.
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import type { BenchOptions, BenchRow } from "../src/api/bench_protocol.ts";
 import { PRESETS } from "../src/api/worker_bench_model.ts";
 import { benchInBrowser, gpuName } from "./bench_browser.ts";
 import { openDawn } from "./bench_dawn.ts";
+import { measureLoad } from "./bench_load.ts";
 import { type BenchReport, besidePeer, compare, describe, type PeerRow } from "./bench_report.ts";
 import { openApp } from "./browser.ts";
 import { measurePeers } from "./peers.ts";
@@ -25,6 +27,8 @@ const { values } = parseArgs({
     cap: { type: "string", default: "15" },
     without: { type: "string" },
     "chrome-args": { type: "string" },
+    /** Qwen's tokenizer.json and chat_template.jinja, for the part "load". */
+    tokenizer: { type: "string" },
     /** onnxruntime-web and transformers.js in the same browser, and PyTorch where it is installed. */
     peers: { type: "boolean" },
     /** What scripts/measure_transformers.py has written, instead of running it. */
@@ -36,7 +40,7 @@ const { values } = parseArgs({
 if (!(values.preset in PRESETS) || !(Number(values.cap) > 0) || (values.dawn && values.peers)) {
   console.error(
     `usage: npm run bench -- [--preset ${Object.keys(PRESETS).join("|")}] [--only decode,prefill,…] [--json FILE] [--compare FILE] [--cap SECONDS] [--without feature,…] [--torch FILE]
-         in Chromium: [--chrome-args "..."] [--peers]
+         in Chromium: [--chrome-args "..."] [--peers] [--tokenizer DIR]
          in Node: --dawn [--dawn-features allow_unsafe_apis,…]`,
   );
   process.exit(2);
@@ -50,27 +54,47 @@ const onRow = (row: BenchRow) => {
 };
 const onPeer = (peer: PeerRow) => besidePeer(rows, peer).forEach(onRow);
 const preset = values.preset as BenchOptions["preset"];
+const only = values.only?.split(",");
+/** "load" is a part of its own: it needs a page that stores a checkpoint. */
+const inWorker = only?.filter((part) => part !== "load");
 const options: BenchOptions = {
   preset,
   capMilliseconds: 1000 * Number(values.cap),
-  ...(values.only ? { only: values.only.split(",") } : {}),
+  ...(inWorker ? { only: inWorker } : {}),
 };
 const device = values.without ? { without: values.without.split(",") } : {};
 
 type Where = Pick<BenchReport, "gpu" | "browser" | "flags">;
 
 async function inBrowser(): Promise<Where> {
-  const app = await openApp({ engineOnly: true, chromeArgs: values["chrome-args"], ...device });
+  const chromeArgs = values["chrome-args"];
+  const where = await inOnePage(chromeArgs);
+  if (only && !only.includes("load")) return where;
+  // A device that lacks features lasts until the page is opened again, which is what is measured here.
+  if (values.without) say("load was left out: it can't be measured together with --without");
+  else await measureLoad({ preset, chromeArgs, tokenizer: values.tokenizer, onRow, say }).catch(loadFailed);
+  return where;
+}
+
+/** What was measured before is worth keeping. */
+function loadFailed(error: unknown): void {
+  const note = `did not run: ${String(error).split("\n")[0]}`;
+  onRow({ part: "load", name: "load of stored shards", value: 0, unit: "ms", note });
+  process.exitCode = 1;
+}
+
+async function inOnePage(chromeArgs: string | undefined): Promise<Where> {
+  const app = await openApp({ engineOnly: true, chromeArgs, ...device });
   try {
     const gpu = await gpuName(app);
     say(gpu);
-    await benchInBrowser(app, options, onRow);
+    if (inWorker?.length !== 0) await benchInBrowser(app, options, onRow);
     const { capMilliseconds } = options;
     if (values.peers) await measurePeers(app.context, { config: PRESETS[preset], capMilliseconds, onRow: onPeer });
     return {
       gpu,
       browser: `Chromium ${app.context.browser()?.version() ?? (await app.page.evaluate(() => navigator.userAgent))}`,
-      flags: values["chrome-args"] ?? process.env.CHROME_GPU_ARGS ?? "SwiftShader",
+      flags: chromeArgs ?? process.env.CHROME_GPU_ARGS ?? "SwiftShader",
     };
   } finally {
     await app.close();

@@ -9,6 +9,17 @@ export const SPECIAL = {
   "<|video_pad|>": 262,
 };
 
+/** The same with the ids that Qwen's checkpoints have for them. */
+export const QWEN_SPECIAL: typeof SPECIAL = {
+  "<|endoftext|>": 151643,
+  "<|im_start|>": 151644,
+  "<|im_end|>": 151645,
+  "<|vision_start|>": 151652,
+  "<|vision_end|>": 151653,
+  "<|image_pad|>": 151655,
+  "<|video_pad|>": 151656,
+};
+
 /** What byte-level BPE writes for each byte: printable characters stand for themselves, the others move up by 256. */
 function byteCharacters(): string[] {
   const isPrintable = (b: number) => (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
@@ -20,13 +31,13 @@ function byteCharacters(): string[] {
 export const THINKING = { "<think>": 263, "</think>": 264 };
 
 /** tokenizer.json of a byte-level BPE without merges: a token for each byte, whose id is the byte; with `tags` as added tokens. */
-export function byteTokenizer(tags: Readonly<Record<string, number>> = {}): string {
+export function byteTokenizer(tags: Readonly<Record<string, number>> = {}, special = SPECIAL): string {
   const bytes = { type: "ByteLevel", add_prefix_space: false, trim_offsets: false, use_regex: true };
   return JSON.stringify({
     version: "1.0",
     truncation: null,
     padding: null,
-    added_tokens: Object.entries({ ...SPECIAL, ...tags }).map(([content, id]) => ({
+    added_tokens: Object.entries({ ...special, ...tags }).map(([content, id]) => ({
       ...{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false },
       special: !(content in tags),
     })),

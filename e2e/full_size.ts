@@ -4,16 +4,10 @@
 import { readdirSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import type {
-  GenerateResult,
-  ImportPlan,
-  LoadedModel,
-  ModelRecord,
-  ModelSource,
-  WeightScheme,
-} from "../src/api/index.ts";
-import { capabilities, openApp, waitForApp } from "./browser.ts";
+import type { GenerateResult, ImportPlan, ModelSource, WeightScheme } from "../src/api/index.ts";
+import { capabilities, openApp } from "./browser.ts";
 import { gpuMemory, watchMemory } from "./memory.ts";
+import { askAboutPicture, importCheckpoint, visit } from "./visit.ts";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -53,86 +47,31 @@ try {
 
   let memory = await watchMemory(app.page);
   const importStart = performance.now();
-  const record = await app.page.evaluate(
-    async ({ source, scheme }): Promise<ModelRecord> => {
-      let shown = 0;
-      const onProgress = tabtune.callback((p: { phase: string; bytesDone: number; bytesTotal: number }) => {
-        if (performance.now() < shown + 10_000) return;
-        shown = performance.now();
-        console.log(`${p.phase}: ${(p.bytesDone / 1e6).toFixed(0)} of ${(p.bytesTotal / 1e6).toFixed(0)} MB`);
-      });
-      return await tabtune.engine.importModel(source, scheme, "import", onProgress);
-    },
-    { source, scheme },
-  );
+  const record = await importCheckpoint(app, source, scheme);
   const importSeconds = (performance.now() - importStart) / 1000;
   const importPeak = await memory.stop();
   say(`imported in ${importSeconds.toFixed(1)} s`);
 
   const load = async () => {
-    const started = performance.now();
-    await app.page.reload();
-    await waitForApp(app.page, app.errors);
-    const loaded = await app.page.evaluate(
-      async (id): Promise<LoadedModel> =>
-        await tabtune.engine.loadModel(
-          id,
-          {},
-          "load",
-          tabtune.callback(() => undefined),
-        ),
-      record.id,
-    );
+    const seen = await visit(app, record.id);
+    const { loaded } = seen;
     say(`loaded in ${loaded.loadMilliseconds.toFixed(0)} ms: ${JSON.stringify(loaded.loadTimes)}`);
-    return { loaded, started };
+    return seen;
   };
   memory = await watchMemory(app.page);
   const first = await load();
   const loadPeak = await memory.stop();
   const gpuLoaded = await gpuMemory();
   // On the next visit it is known what suits the device.
-  const { loaded, started: visitStart } = await load();
+  const { loaded, opened } = await load();
 
   // From opening the page to the first token about a picture.
   let visitSeconds = 0;
   const answers: GenerateResult[] = [];
   // The first answer compiles the kernels; the second is what a visitor sees from then on.
   for (const question of ["What is shown?", "Which bar is the highest?"]) {
-    const asked = performance.now();
-    const answer = await app.page.evaluate(
-      async ({ question, maxTokens, defaults }): Promise<GenerateResult> => {
-        const canvas = new OffscreenCanvas(448, 448);
-        const draw = canvas.getContext("2d")!;
-        draw.fillStyle = "white";
-        draw.fillRect(0, 0, 448, 448);
-        for (let bar = 0; bar < 5; bar++) {
-          draw.fillStyle = ["#c33", "#3a3", "#36c", "#c80", "#939"][bar]!;
-          const height = 60 + ((bar * 97 + question.length * 31) % 300);
-          draw.fillRect(40 + bar * 80, 430 - height, 50, height);
-        }
-        const blob = await canvas.convertToBlob({ type: "image/png" });
-        const picture = { id: question, name: "chart.png", blob };
-        return await tabtune.engine.generate(
-          {
-            messages: [
-              {
-                role: "user",
-                parts: [
-                  { type: "image", pictureId: picture.id },
-                  { type: "text", text: question },
-                ],
-              },
-            ],
-            pictures: [picture],
-            sampling: { ...defaults, temperature: 0, maxTokens },
-          },
-          question,
-          tabtune.callback(() => undefined),
-        );
-      },
-      { question, maxTokens: Number(values.tokens), defaults: loaded.defaults },
-    );
-    if (answers.length === 0) visitSeconds = (asked - visitStart + answer.stats.firstTokenMilliseconds) / 1000;
+    const { answer, firstToken } = await askAboutPicture(app, loaded, question, Number(values.tokens));
+    if (answers.length === 0) visitSeconds = (firstToken - opened) / 1000;
     say(JSON.stringify(answer.stats));
     answers.push(answer);
   }
