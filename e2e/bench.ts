@@ -2,7 +2,8 @@
 // [--tokenizer DIR] [--peers] [--torch FILE] [--dawn [--dawn-features a,b]]: speed of a preset with random weights in headless Chromium, or in Node by
 // Dawn, beside the ceilings of the same run and, if asked for, beside other runtimes; in Chromium also the way from opening the page to the first token.
 // Prints a table.
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { BenchOptions, BenchRow } from "../src/api/bench_protocol.ts";
 import { PRESETS } from "../src/api/worker_bench_model.ts";
@@ -45,6 +46,15 @@ if (!(values.preset in PRESETS) || !(Number(values.cap) > 0) || (values.dawn && 
   );
   process.exit(2);
 }
+const { tokenizer } = values;
+const missing =
+  tokenizer && ["tokenizer.json", "chat_template.jinja"].find((name) => !existsSync(join(tokenizer, name)));
+if (missing) {
+  console.error(
+    `--tokenizer ${tokenizer}: expected a folder with tokenizer.json and chat_template.jinja, found no ${missing} there`,
+  );
+  process.exit(2);
+}
 const started = performance.now();
 const say = (line: string) => console.error(`[${((performance.now() - started) / 1000).toFixed(1)} s] ${line}`);
 const rows: BenchRow[] = [];
@@ -72,7 +82,7 @@ async function inBrowser(): Promise<Where> {
   if (only && !only.includes("load")) return where;
   // A device that lacks features lasts until the page is opened again, which is what is measured here.
   if (values.without) say("load was left out: it can't be measured together with --without");
-  else await measureLoad({ preset, chromeArgs, tokenizer: values.tokenizer, onRow, say }).catch(loadFailed);
+  else await measureLoad({ preset, chromeArgs, tokenizer, onRow, say }).catch(loadFailed);
   return where;
 }
 
@@ -105,6 +115,7 @@ async function inDawn(): Promise<Where> {
   const flags = values["dawn-features"] ?? "";
   const dawn = await openDawn(flags ? flags.split(",") : [], device);
   say(dawn.name);
+  if (only?.includes("load")) say("load was left out: it needs a browser");
   try {
     await dawn.run(options, onRow);
   } finally {
