@@ -33,7 +33,7 @@ struct Params {
 const NEVER = -1e30;
 const MAX_D = 128u;
 const SHARES = 4u;   // of the values
-const EIGHTHS = 36u; // 32 vec4 of a query, and a gap after each eight that keeps the parts in different banks
+const QUERY = 36u;   // 32 vec4 of a query, and a gap after each eight that keeps the parts in different banks
 
 // The text is short on purpose: in decoding each dispatch runs once and then another one, and what no longer fits the device's cache of
 // instructions is fetched anew for every layer of every token. Arrays in arrays: where an index is a constant, nothing checks it.
@@ -42,9 +42,9 @@ var<workgroup> sums: array<array<vec4<f32>, KEYS + 1u>, max(8u, HEADS * SHARES)>
 var<workgroup> weights: array<array<array<f32, HEADS>, SHARES>, KEYS / SHARES>;
 var<workgroup> each: array<array<f32, 36>, 4>;  // [head][key], or [row][lane]
 var<workgroup> keeps: array<f32, HEADS>;  // of each head, what is left of earlier steps
-var<workgroup> tops: array<f32, HEADS>;
+var<workgroup> tops: array<f32, HEADS>;  // in the end the maximum of each
 var<workgroup> head: array<f32, 4u * MAX_D>;  // four rows of heads; what follows d stays zero
-var<workgroup> queries: array<array<vec4<f32>, EIGHTHS>, HEADS>;
+var<workgroup> queries: array<array<vec4<f32>, QUERY>, HEADS>;
 
 // Elements j and j + d/2 of a row; the last ones for a j that it does not have.
 fn pair_of(row: u32, j: u32) -> vec2<f32> {
@@ -112,7 +112,7 @@ fn take_query(h: u32, v: u32) {
   }
 }
 
-// Parts of the scores of every 16th key.
+// Parts of the scores of every 16th key. An index that is not used has to be one of the array's all the same.
 fn score_parts(keys: array<RawPart, 2>, part: u32, share: u32) {
   var dots = array<vec4<f32>, 2>();
   for (var s = 0u; s < 4u; s++) {
