@@ -132,8 +132,8 @@ fn score_parts(keys: array<RawPart, 2>, part: u32, share: u32) {
   sums[part][share + 16u] = dots[1];
 }
 
-fn load_keys(first: u32, part: u32) -> array<RawPart, 2> {
-  return array<RawPart, 2>(raw_key_part(first, part), raw_key_part(first + 16u, part));
+fn load_keys(first: u32, last: u32, part: u32) -> array<RawPart, 2> {
+  return array<RawPart, 2>(raw_key_part(min(first, last), part), raw_key_part(min(first + 16u, last), part));
 }
 
 @compute @workgroup_size(128)
@@ -152,19 +152,20 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   let vecs = p.d / 4u;
   let kvHead = head0 / (p.heads / p.kvHeads);
   let cache = kvHead * p.capacity;
+  // Behind it lies what an earlier answer left, and zero times that need not be zero.
+  let last = cache + end - 1u;
   let share = lid / 32u;
   let lane = lid % 32u;
   let column = min(lane, vecs - 1u);
   // Whose part of the softmax a thread has.
   let h = lid % HEADS;
   let key = lid / HEADS;
-  // Rows behind the last key may be any: they are finite, and their weight is zero.
   var keys: array<RawPart, 2>;
   // The new key and value in a first round, the queries in the second: one text for both, since a device fetches it anew for each token.
   for (var round = select(1u, 0u, wg.x == 0u); round < 2u; round++) {
     let isLast = round == 1u;
     if (isLast) {
-      keys = load_keys(cache + k0 + lid / 8u, lid % 8u);
+      keys = load_keys(cache + k0 + lid / 8u, last, lid % 8u);
     }
     let kv = p.heads + share % 2u * p.kvHeads + kvHead;
     let row = select(kv, head0 + min(share, HEADS - 1u), isLast);
@@ -183,7 +184,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     score_parts(keys, lid % 8u, lid / 8u);
     var values: array<Raw4, KEYS / SHARES>;
     for (var i = 0u; i < KEYS / SHARES; i++) {
-      values[i] = raw_value4(cache + k + share + SHARES * i, column);
+      values[i] = raw_value4(min(cache + k + share + SHARES * i, last), column);
     }
     workgroupBarrier();
     var mine = NEVER;
@@ -213,7 +214,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     }
     workgroupBarrier();
     if (k + KEYS < end) {
-      keys = load_keys(cache + k + KEYS + lid / 8u, lid % 8u);
+      keys = load_keys(cache + k + KEYS + lid / 8u, last, lid % 8u);
     }
     for (var c = 0u; c < HEADS; c++) {
       a[c] *= keeps[c];
