@@ -11,7 +11,7 @@ import { benchInBrowser, gpuName } from "./bench_browser.ts";
 import { openDawn } from "./bench_dawn.ts";
 import { measureLoad } from "./bench_load.ts";
 import { type BenchReport, besidePeer, compare, describe, type PeerRow } from "./bench_report.ts";
-import { openApp } from "./browser.ts";
+import { deviceOptions, openApp } from "./browser.ts";
 import { measurePeers } from "./peers.ts";
 import { readTorchRun, runTorch, torchRows } from "./torch_peer.ts";
 
@@ -72,7 +72,7 @@ const options: BenchOptions = {
   capMilliseconds: 1000 * Number(values.cap),
   ...(inWorker ? { only: inWorker } : {}),
 };
-const device = values.without ? { without: values.without.split(",") } : {};
+const device = deviceOptions(values);
 
 type Where = Pick<BenchReport, "gpu" | "browser" | "flags">;
 

@@ -6,7 +6,7 @@ import type { BenchOptions, BenchRow } from "../src/api/bench_protocol.ts";
 import { openApp } from "./browser.ts";
 import { byteTokenizer, QWEN_SPECIAL, SIMPLE_TEMPLATE } from "./byte_tokenizer.ts";
 import { type Preset, writeRandomFolder } from "./random_folder.ts";
-import { askAboutPicture, importCheckpoint, visit } from "./visit.ts";
+import { askAboutPicture, importCheckpoint, reopen } from "./visit.ts";
 
 /** Tiny is for a software GPU, for which a picture of the usual size takes long. */
 const TINY = { side: 256, sampleRows: 128 };
@@ -43,10 +43,10 @@ export async function measureLoad({ preset, chromeArgs, tokenizer, onRow, say }:
       const { id } = await importCheckpoint(app, { kind: "url", base: `${app.origin}/checkpoint/` }, "q4a32");
       const note = tokenizer ? {} : { note: "the tokenizer is a small stand-in for Qwen's" };
       const row = (name: string, value: number) => onRow({ part: "load", name, value, unit: "ms", ...note });
-      const first = await visit(app, id);
+      const first = await reopen(app, id);
       row("first load of stored shards", first.loaded.loadMilliseconds);
       // From the second load on it is known what suits the device.
-      const { loaded, opened } = await visit(app, id);
+      const { loaded, opened } = await reopen(app, id);
       row("load of stored shards, a later visit", loaded.loadMilliseconds);
       const { answer, firstToken } = await askAboutPicture(app, loaded, "What is shown?", 4, side);
       if (answer.stats.newTokens === 0) throw new Error("the loaded model answered without a token");

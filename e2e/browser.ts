@@ -135,6 +135,14 @@ export async function openApp(options: AppOptions = {}): Promise<App> {
   }
 }
 
+/** What a tool's --without and --default-limits say of the engine's device. */
+export function deviceOptions(values: { without?: string; "default-limits"?: boolean }) {
+  return {
+    ...(values.without ? { without: values.without.split(",") } : {}),
+    ...(values["default-limits"] ? { defaultLimits: true } : {}),
+  };
+}
+
 /** Waits until the page has exposed its engine; the error says what the page's console said. */
 export async function waitForApp(page: Page, errors: string[] = []): Promise<void> {
   try {

@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import type { GenerateResult, ImportPlan, ModelSource, WeightScheme } from "../src/api/index.ts";
 import { capabilities, openApp } from "./browser.ts";
 import { gpuMemory, watchMemory } from "./memory.ts";
-import { askAboutPicture, importCheckpoint, visit } from "./visit.ts";
+import { askAboutPicture, importCheckpoint, reopen } from "./visit.ts";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -53,7 +53,7 @@ try {
   say(`imported in ${importSeconds.toFixed(1)} s`);
 
   const load = async () => {
-    const seen = await visit(app, record.id);
+    const seen = await reopen(app, record.id);
     const { loaded } = seen;
     say(`loaded in ${loaded.loadMilliseconds.toFixed(0)} ms: ${JSON.stringify(loaded.loadTimes)}`);
     return seen;

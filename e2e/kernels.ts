@@ -1,7 +1,7 @@
 // npm run kernels -- test|perf [name] [--without feature,…] [--default-limits] [--chrome-args "..."]: the self-test page's cases as a table; exit 1
 // when one fails. --without and --default-limits run them on a device that has less than this one.
 import { parseArgs } from "node:util";
-import { openApp } from "./browser.ts";
+import { deviceOptions, openApp } from "./browser.ts";
 import { runSelfTest } from "./self_test.ts";
 
 const { values, positionals } = parseArgs({
@@ -25,8 +25,7 @@ if (mode !== "test" && mode !== "perf") {
 const app = await openApp({
   engineOnly: true,
   chromeArgs: values["chrome-args"],
-  ...(values.without ? { without: values.without.split(",") } : {}),
-  ...(values["default-limits"] ? { defaultLimits: true } : {}),
+  ...deviceOptions(values),
 });
 try {
   const { rows, summary, capabilities } = await runSelfTest(app.page, {

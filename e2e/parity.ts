@@ -5,6 +5,7 @@
 // --without (subgroups, shader-f16, …) and --default-limits run it on a device that has less than this one. Keys and values are cached in f32
 // unless --cache says otherwise.
 import { parseArgs } from "node:util";
+import { deviceOptions } from "./browser.ts";
 import { runFormatParity } from "./format_parity.ts";
 import { FORMATS } from "./format_writers.ts";
 import { runParity } from "./parity_cases.ts";
@@ -35,8 +36,7 @@ if (!folder || (values.format !== undefined && !(values.format in FORMATS)) || !
 }
 const device = {
   ...(values["chrome-args"] ? { chromeArgs: values["chrome-args"] } : {}),
-  ...(values.without ? { without: values.without.split(",") } : {}),
-  ...(values["default-limits"] ? { defaultLimits: true } : {}),
+  ...deviceOptions(values),
 };
 if (values.train) {
   const report = await runTrainParity(folder, device);

@@ -19,7 +19,7 @@ export async function importCheckpoint({ page }: App, source: ModelSource, schem
 }
 
 /** Opens the page again and loads a stored model; `opened` is when, by this process's clock in milliseconds. */
-export async function visit({ page, errors }: App, id: string): Promise<{ loaded: LoadedModel; opened: number }> {
+export async function reopen({ page, errors }: App, id: string): Promise<{ loaded: LoadedModel; opened: number }> {
   const opened = performance.now();
   await page.reload();
   await waitForApp(page, errors);
@@ -36,7 +36,7 @@ export async function visit({ page, errors }: App, id: string): Promise<{ loaded
   return { loaded, opened };
 }
 
-/** Asks about a square bar chart, greedily; `firstToken` is when it came, by the clock of `visit`. */
+/** Asks about a square bar chart, greedily; `firstToken` is when it came, by the clock of `reopen`. */
 export async function askAboutPicture(
   { page }: App,
   { defaults }: LoadedModel,
