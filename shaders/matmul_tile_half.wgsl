@@ -39,11 +39,6 @@ fn read_w(row: u32, k: u32) -> Raw8 {
   return raw8(min(row, p.n - 1u), k, p.rowWords);
 }
 
-// Eight neighbours in the pairs in which a word of 4-bit codes holds them: 0 and 2, 1 and 3, 4 and 6, 5 and 7.
-fn paired(a: vec4<f16>, b: vec4<f16>) -> Octet {
-  return octet(a.xz, a.yw, b.xz, b.yw);
-}
-
 fn scaled(raw: vec4<u32>) -> vec4<f16> {
   return vec4<f16>(clamp(bitcast<vec4<f32>>(raw) * SCALE, vec4<f32>(-65504.0), vec4<f32>(65504.0)));
 }

@@ -1,68 +1,50 @@
 // The products of matmul_tile.wgsl on the device's matrix units: Y = act(X · Wᵀ + bias), or Y += …; with BACKWARD dX = dY · W.
-// Operands are rounded to f16 on their way into shared memory, sums stay f32. Gradients, which are small, are multiplied by a power of two
-// first and divided by it at the end. One workgroup is SG_ROWS × SG_COLS subgroups of SUBGROUP threads, each of which makes 4 × 2
-// fragments of FM × FN outputs: written out one by one, since an array of them would lie in memory. What comes next is under way while the units compute. Grid: (ceil(N / BN), ceil(M / BM)).
-// Source of the operations: the subgroup matrix proposal for WGSL.
+// X comes in f16, as matmul_tile_fragments.wgsl has laid it out, and goes from memory straight into the units, a fragment ahead of what
+// they compute. W is opened into shared memory, a step of BK (32 or 64) into one half of it while the other half is computed with. Sums are f32.
+// One workgroup is SG_ROWS × SG_COLS subgroups of SUBGROUP threads, each of which makes FR × FC (2 or 4) fragments of 16 × 16 outputs.
+// Fragments go by name and both halves are written out, where lib/matrix_step.wgsl stands for 32 along K each time: loops around the products,
+// arrays of fragments, functions that return them and a half that is a variable all cost 10 to 90 % (DECISIONS.md, 2026-11-28).
+// Grid: (ceil(N / BN), ceil(M / BM)). Source of the operations: the subgroup matrix proposal for WGSL.
 
-const FM = 16u;  // rows, columns and steps of a fragment
-const FN = 16u;
-const FK = 16u;
-alias Left = subgroup_matrix_left<f16, FK, FM>;
-alias Right = subgroup_matrix_right<f16, FN, FK>;
-alias Result = subgroup_matrix_result<f32, FN, FM>;
+alias Left = subgroup_matrix_left<f16, 16, 16>;
+alias Right = subgroup_matrix_right<f16, 16, 16>;
+alias Result = subgroup_matrix_result<f32, 16, 16>;
+
+@group(0) @binding(4) var<storage, read> x: array<vec4<f16>>;
 
 const THREADS = SG_ROWS * SG_COLS * SUBGROUP;
-const BM = SG_ROWS * 4u * FM;
-const BN = SG_COLS * 2u * FN;
-// Rows in shared memory are 16 bytes longer than they need to be, so that a fragment's rows lie in different banks.
-const X_STRIDE = BK + 8u;
-const W_STRIDE = select(BK, BN, BACKWARD) + 8u;
-const W_ROWS = select(BN, BK, BACKWARD);
-const SCALE = select(1.0, 4096.0, BACKWARD);
-const LARGEST = vec4<f32>(65504.0);
+const FR = BM / 16u / SG_ROWS;
+const FC = BN / 16u / SG_COLS;
+const SCALE = select(1.0, 4096.0, BACKWARD);  // that X came with
 
-// Four elements each; offsets and strides of fragments are counted in them, too.
-var<workgroup> xTile: array<vec4<f16>, BM * X_STRIDE / 4u>;
-var<workgroup> wTile: array<vec4<f16>, W_ROWS * W_STRIDE / 4u>;
-var<workgroup> fragments: array<f32, SG_ROWS * SG_COLS * FM * FN>;
+// Octets of W in a step, along K, or BACKWARD along N. A thread has at most four of them on their way.
+const RUNS = select(BK, BN, BACKWARD) / 8u;  // of a row
+const OCTETS = BN * BK / 8u;
+const LOADS = OCTETS / THREADS;
+// Rows in shared memory are 16 bytes longer than they need to be, so that a fragment's rows lie in different banks. In vec4.
+const LINE = RUNS * 2u + 2u;
+const HALF = OCTETS / RUNS * LINE;
 
-// Loading is cut into runs of 8 elements as they lie in memory. A thread has at most four of X and four of W.
-const X_LOADS = BM * BK / 8u / THREADS;
-const W_LOADS = BN * BK / 8u / THREADS;
+var<workgroup> tile: array<vec4<f16>, 2u * HALF>;
+var<workgroup> fragments: array<f32, SG_ROWS * SG_COLS * 256u>;
 
-struct Run {
-  low: vec4<u32>,
-  high: vec4<u32>,
+// Octet o of the step at k0. Rows beyond the end may be any: their outputs are not stored, or BACKWARD, X is zero there.
+fn load(o: u32, col0: u32, k0: u32) -> Raw8 {
+  let row = min(select(col0, k0, BACKWARD) + o / RUNS, select(p.n, p.k, BACKWARD) - 1u);
+  return raw8(row, select(k0, col0, BACKWARD) + (o % RUNS) * 8u, p.rowWords);
 }
 
-fn load_x(r: u32, row0: u32, k0: u32) -> Run {
-  let row = row0 + r / (BK / 8u);
-  let k = k0 + (r % (BK / 8u)) * 8u;
-  return Run(x4(row, k), x4(row, k + 4u));
+// Along K octets keep their order, which is that of X; along N their elements go to their places.
+fn place(at: u32, raw: Raw8) {
+  let w = open8(raw);
+  let low = bitcast<vec4<f16>>(w.xy);
+  let high = bitcast<vec4<f16>>(w.zw);
+  tile[at] = select(low, low.xzyw, BACKWARD);
+  tile[at + 1u] = select(high, high.xzyw, BACKWARD);
 }
 
-const W_RUNS = select(BK, BN, BACKWARD) / 8u;  // of a row
-
-fn load_w(r: u32, col0: u32, k0: u32) -> Run {
-  let row = select(col0, k0, BACKWARD) + r / W_RUNS;
-  let column = select(k0, col0, BACKWARD) + (r % W_RUNS) * 8u;
-  return Run(w4(row, column), w4(row, column + 4u));
-}
-
-fn half4(v: vec4<u32>) -> vec4<f16> {
-  return vec4<f16>(clamp(bitcast<vec4<f32>>(v) * SCALE, -LARGEST, LARGEST));
-}
-
-fn place_x(r: u32, v: Run) {
-  let at = (r / (BK / 8u)) * (X_STRIDE / 4u) + (r % (BK / 8u)) * 2u;
-  xTile[at] = half4(v.low);
-  xTile[at + 1u] = half4(v.high);
-}
-
-fn place_w(r: u32, v: Run) {
-  let at = (r / W_RUNS) * (W_STRIDE / 4u) + (r % W_RUNS) * 2u;
-  wTile[at] = vec4<f16>(open4(v.low));
-  wTile[at + 1u] = vec4<f16>(open4(v.high));
+fn place_of(o: u32) -> u32 {
+  return o / RUNS * LINE + o % RUNS * 2u;
 }
 
 fn store(row: u32, col: u32, value: f32) {
@@ -81,10 +63,10 @@ fn store(row: u32, col: u32, value: f32) {
 
 // A fragment at (row, col) of Y goes through shared memory, since only there the place of an element is known.
 fn finish(fragment: Result, row: u32, col: u32, own: u32, lane: u32) {
-  subgroupMatrixStore<row_major>(&fragments, own, fragment, FN);
+  subgroupMatrixStore<row_major>(&fragments, own, fragment, 16u);
   workgroupBarrier();
-  for (var e = lane; e < FM * FN; e += SUBGROUP) {
-    store(row + e / FN, col + e % FN, fragments[own + e]);
+  for (var e = lane; e < 256u; e += SUBGROUP) {
+    store(row + e / 16u, col + e % 16u, fragments[own + e]);
   }
   workgroupBarrier();
 }
@@ -96,72 +78,73 @@ fn main(
   @builtin(subgroup_id) subgroup: u32,
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
-  let row0 = wg.y * BM;
+  let row = wg.y * BM + (subgroup / SG_COLS) * FR * 16u;
   let col0 = wg.x * BN;
-  let ownRow = (subgroup / SG_COLS) * 4u * FM;
-  let ownCol = (subgroup % SG_COLS) * 2u * FN;
-  var a0: Result; var b0: Result;
-  var a1: Result; var b1: Result;
-  var a2: Result; var b2: Result;
-  var a3: Result; var b3: Result;
-  // One by one for the same reason as the fragments.
-  var x0 = load_x(t, row0, 0u);
-  var w0 = load_w(t, col0, 0u);
-  var x1: Run; var x2: Run; var x3: Run;
-  var w1: Run; var w2: Run; var w3: Run;
-  if (X_LOADS > 1u) { x1 = load_x(THREADS + t, row0, 0u); }
-  if (X_LOADS > 2u) { x2 = load_x(2u * THREADS + t, row0, 0u); x3 = load_x(3u * THREADS + t, row0, 0u); }
-  if (W_LOADS > 1u) { w1 = load_w(THREADS + t, col0, 0u); }
-  if (W_LOADS > 2u) { w2 = load_w(2u * THREADS + t, col0, 0u); w3 = load_w(3u * THREADS + t, col0, 0u); }
-  for (var k0 = 0u; k0 < p.k; k0 += BK) {
-    workgroupBarrier();
-    place_x(t, x0);
-    place_w(t, w0);
-    if (X_LOADS > 1u) { place_x(THREADS + t, x1); }
-    if (X_LOADS > 2u) { place_x(2u * THREADS + t, x2); place_x(3u * THREADS + t, x3); }
-    if (W_LOADS > 1u) { place_w(THREADS + t, w1); }
-    if (W_LOADS > 2u) { place_w(2u * THREADS + t, w2); place_w(3u * THREADS + t, w3); }
-    workgroupBarrier();
-    // Beyond the end of K everything loads as zero; weights of zero scale and offset are zero too.
-    let k1 = k0 + BK;
-    x0 = load_x(t, row0, k1);
-    w0 = load_w(t, col0, k1);
-    if (X_LOADS > 1u) { x1 = load_x(THREADS + t, row0, k1); }
-    if (X_LOADS > 2u) { x2 = load_x(2u * THREADS + t, row0, k1); x3 = load_x(3u * THREADS + t, row0, k1); }
-    if (W_LOADS > 1u) { w1 = load_w(THREADS + t, col0, k1); }
-    if (W_LOADS > 2u) { w2 = load_w(2u * THREADS + t, col0, k1); w3 = load_w(3u * THREADS + t, col0, k1); }
-    for (var k = 0u; k < BK; k += FK) {
-      let x = (ownRow * X_STRIDE + k) / 4u;
-      let f0 = subgroupMatrixLoad<Left, row_major>(&xTile, x, X_STRIDE / 4u);
-      let f1 = subgroupMatrixLoad<Left, row_major>(&xTile, x + FM * X_STRIDE / 4u, X_STRIDE / 4u);
-      let f2 = subgroupMatrixLoad<Left, row_major>(&xTile, x + 2u * FM * X_STRIDE / 4u, X_STRIDE / 4u);
-      let f3 = subgroupMatrixLoad<Left, row_major>(&xTile, x + 3u * FM * X_STRIDE / 4u, X_STRIDE / 4u);
-      var wa: Right;
-      var wb: Right;
-      if (BACKWARD) {
-        let w = (k * W_STRIDE + ownCol) / 4u;
-        wa = subgroupMatrixLoad<Right, row_major>(&wTile, w, W_STRIDE / 4u);
-        wb = subgroupMatrixLoad<Right, row_major>(&wTile, w + FN / 4u, W_STRIDE / 4u);
-      } else {
-        let w = (ownCol * W_STRIDE + k) / 4u;
-        wa = subgroupMatrixLoad<Right, col_major>(&wTile, w, W_STRIDE / 4u);
-        wb = subgroupMatrixLoad<Right, col_major>(&wTile, w + FN * W_STRIDE / 4u, W_STRIDE / 4u);
-      }
-      a0 = subgroupMatrixMultiplyAccumulate(f0, wa, a0);
-      a1 = subgroupMatrixMultiplyAccumulate(f1, wa, a1);
-      a2 = subgroupMatrixMultiplyAccumulate(f2, wa, a2);
-      a3 = subgroupMatrixMultiplyAccumulate(f3, wa, a3);
-      b0 = subgroupMatrixMultiplyAccumulate(f0, wb, b0);
-      b1 = subgroupMatrixMultiplyAccumulate(f1, wb, b1);
-      b2 = subgroupMatrixMultiplyAccumulate(f2, wb, b2);
-      b3 = subgroupMatrixMultiplyAccumulate(f3, wb, b3);
-    }
+  let column = (subgroup % SG_COLS) * FC * 16u;
+  // Rows of fragments of X, whole steps of both halves long, in vec4.
+  let line = (p.k + 2u * BK - 1u) / (2u * BK) * (BK * 8u);
+  var at = row / 16u * line;
+  // Sums: a letter for each column of fragments, a number for each row. Fragments of X: f and, 16 further along K, g.
+  var a0: Result; var a1: Result; var a2: Result; var a3: Result;
+  var b0: Result; var b1: Result; var b2: Result; var b3: Result;
+  var c0: Result; var c1: Result; var c2: Result; var c3: Result;
+  var d0: Result; var d1: Result; var d2: Result; var d3: Result;
+  var f0 = subgroupMatrixLoad<Left, row_major>(&x, at, 4u);
+  var f1 = subgroupMatrixLoad<Left, row_major>(&x, at + line, 4u);
+  var f2: Left; var f3: Left;
+  if (FR > 2u) {
+    f2 = subgroupMatrixLoad<Left, row_major>(&x, at + 2u * line, 4u);
+    f3 = subgroupMatrixLoad<Left, row_major>(&x, at + 3u * line, 4u);
   }
-  let row = row0 + ownRow;
-  let col = col0 + ownCol;
-  let own = subgroup * FM * FN;
-  finish(a0, row, col, own, lane); finish(b0, row, col + FN, own, lane);
-  finish(a1, row + FM, col, own, lane); finish(b1, row + FM, col + FN, own, lane);
-  finish(a2, row + 2u * FM, col, own, lane); finish(b2, row + 2u * FM, col + FN, own, lane);
-  finish(a3, row + 3u * FM, col, own, lane); finish(b3, row + 3u * FM, col + FN, own, lane);
+  var g0: Left; var g1: Left; var g2: Left; var g3: Left;
+  var w: Right;
+  var w0 = load(t, col0, 0u);
+  var w1: Raw8; var w2: Raw8; var w3: Raw8;
+  if (LOADS > 1u) { w1 = load(THREADS + t, col0, 0u); }
+  if (LOADS > 2u) { w2 = load(2u * THREADS + t, col0, 0u); w3 = load(3u * THREADS + t, col0, 0u); }
+  place(place_of(t), w0);
+  if (LOADS > 1u) { place(place_of(THREADS + t), w1); }
+  if (LOADS > 2u) { place(place_of(2u * THREADS + t), w2); place(place_of(3u * THREADS + t), w3); }
+  w0 = load(t, col0, BK);
+  if (LOADS > 1u) { w1 = load(THREADS + t, col0, BK); }
+  if (LOADS > 2u) { w2 = load(2u * THREADS + t, col0, BK); w3 = load(3u * THREADS + t, col0, BK); }
+  for (var k0 = 0u; k0 < p.k; k0 += 2u * BK) {
+    workgroupBarrier();
+    place(HALF + place_of(t), w0);
+    if (LOADS > 1u) { place(HALF + place_of(THREADS + t), w1); }
+    if (LOADS > 2u) { place(HALF + place_of(2u * THREADS + t), w2); place(HALF + place_of(3u * THREADS + t), w3); }
+    let k2 = k0 + 2u * BK;
+    w0 = load(t, col0, k2);
+    if (LOADS > 1u) { w1 = load(THREADS + t, col0, k2); }
+    if (LOADS > 2u) { w2 = load(2u * THREADS + t, col0, k2); w3 = load(3u * THREADS + t, col0, k2); }
+    // STEPS OF THE FIRST HALF
+    at += BK * 4u;
+    workgroupBarrier();
+    place(place_of(t), w0);
+    if (LOADS > 1u) { place(place_of(THREADS + t), w1); }
+    if (LOADS > 2u) { place(place_of(2u * THREADS + t), w2); place(place_of(3u * THREADS + t), w3); }
+    let k3 = k0 + 3u * BK;
+    w0 = load(t, col0, k3);
+    if (LOADS > 1u) { w1 = load(THREADS + t, col0, k3); }
+    if (LOADS > 2u) { w2 = load(2u * THREADS + t, col0, k3); w3 = load(3u * THREADS + t, col0, k3); }
+    // STEPS OF THE SECOND HALF
+    at += BK * 4u;
+  }
+  workgroupBarrier();
+  let own = subgroup * 256u;
+  let col = col0 + column;
+  finish(a0, row, col, own, lane); finish(a1, row + 16u, col, own, lane);
+  finish(b0, row, col + 16u, own, lane); finish(b1, row + 16u, col + 16u, own, lane);
+  if (FR > 2u) {
+    finish(a2, row + 32u, col, own, lane); finish(a3, row + 48u, col, own, lane);
+    finish(b2, row + 32u, col + 16u, own, lane); finish(b3, row + 48u, col + 16u, own, lane);
+  }
+  if (FC > 2u) {
+    finish(c0, row, col + 32u, own, lane); finish(c1, row + 16u, col + 32u, own, lane);
+    finish(d0, row, col + 48u, own, lane); finish(d1, row + 16u, col + 48u, own, lane);
+  }
+  if (FR > 2u && FC > 2u) {
+    finish(c2, row + 32u, col + 32u, own, lane); finish(c3, row + 48u, col + 32u, own, lane);
+    finish(d2, row + 32u, col + 48u, own, lane); finish(d3, row + 48u, col + 48u, own, lane);
+  }
 }

@@ -1,6 +1,6 @@
 // Four neighbouring elements of X one by one, where rows begin anywhere.
 
-@group(0) @binding(4) var<storage, read> x: array<f32>;
+@group(0) @binding(INPUT) var<storage, read> x: array<f32>;
 
 // Elements at..at+3, of which the first `count` exist; the others are 0.
 fn input4(at: u32, count: u32) -> vec4<f32> {

@@ -7,7 +7,8 @@ import { judge } from "./worker_memory.ts";
 
 const GB = 1e9;
 /** A GPU that binds 2 GiB; nothing is allocated. */
-const gpu = { maxBytes: 2 ** 31 } as Gpu;
+const variants = { subgroups: false, half: false, matrix: undefined };
+const gpu = { maxBytes: 2 ** 31, variants } as unknown as Gpu;
 const judged = (size: keyof typeof PRESETS) => {
   const config = parseConfig(configOf(PRESETS[size]));
   const tensors = { has: () => true, get: () => undefined } as unknown as Checkpoint["tensors"];
@@ -56,7 +57,12 @@ test("a higher rank and a longer context cost more; a device that binds little s
   const of = (contextLength: number, rank: number) => judge(gpu, judged("2b"), { contextLength, rank }, undefined);
   expect(of(8192, 64).training).toBeGreaterThan(of(8192, 8).training);
   expect(of(32768, 8).cache).toBe(4 * of(8192, 8).cache);
-  const small = judge({ maxBytes: 128 << 20 } as Gpu, judged("2b"), { contextLength: 262144, rank: 8 }, undefined);
+  const small = judge(
+    { maxBytes: 128 << 20, variants } as unknown as Gpu,
+    judged("2b"),
+    { contextLength: 262144, rank: 8 },
+    undefined,
+  );
   expect(small.contextLength).toBe(small.longestContext);
   expect(small.longestContext).toBeLessThan(262144);
 });

@@ -1,4 +1,4 @@
-import { openModel } from "../engine/index.ts";
+import { openModel, type PlannedDevice } from "../engine/index.ts";
 import { TabTuneError } from "../errors.ts";
 import { imageSize, parseConfig, parseProcessorConfig } from "../models/index.ts";
 import { decodeImage, resizeBicubic } from "../processor/index.ts";
@@ -54,12 +54,12 @@ export async function seenPicture(modelId: string, picture: Picture, maxPixels: 
   return { width, height, rgba };
 }
 
-/** What a run would do and take: settings checked, rows tokenized, steps and bytes counted. @param maxBytes of one GPU buffer */
+/** What a run would do and take: settings checked, rows tokenized, steps and bytes counted. */
 export async function planTraining(
   modelId: string,
   data: TrainingData,
   settings: TrainSettings,
-  maxBytes: number,
+  device: PlannedDevice,
   signal: AbortSignal,
   onProgress: (done: number, total: number) => void,
 ): Promise<TrainingPlan> {
@@ -81,7 +81,7 @@ export async function planTraining(
       ...planRun(settings, manifest, train),
       heldBackExamples: heldBack,
       scored: Math.min(heldBack, settings.evaluateRows || heldBack),
-      memory: describeMemory(manifest, settings, encoded.examples, maxBytes),
+      memory: describeMemory(manifest, settings, encoded.examples, device),
       tooLong: encoded.tooLong
         .slice(0, MAX_LISTED)
         .map(({ rowId, tokens }) => ({ number: number.get(rowId)!, tokens })),

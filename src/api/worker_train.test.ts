@@ -88,8 +88,10 @@ describe.skipIf(!existsSync(REFERENCE))("with a stored model", () => {
     await expect(seenRow("x", data, DEFAULT_SETTINGS)).rejects.toThrow(/no imported model x/);
   });
 
+  const device = { maxBytes: 2 ** 31, variants: { subgroups: false, half: false, matrix: undefined } };
+
   test("a plan: what trains, how long, what is left out; bad settings come back as problems", async () => {
-    const { plan, problems } = await planTraining("m", data, DEFAULT_SETTINGS, 2 ** 31, never, () => {});
+    const { plan, problems } = await planTraining("m", data, DEFAULT_SETTINGS, device, never, () => {});
     expect(problems).toEqual([]);
     expect(plan).toMatchObject({ examples: 2, heldBackExamples: 1, stepsPerEpoch: 1, steps: 3, failed: [] });
     expect(plan!.tooLong.map((t) => t.number)).toEqual([2]);
@@ -97,7 +99,7 @@ describe.skipIf(!existsSync(REFERENCE))("with a stored model", () => {
       "m",
       data,
       { ...DEFAULT_SETTINGS, learningRate: Number.NaN },
-      2 ** 31,
+      device,
       never,
       () => {},
     );

@@ -32,7 +32,11 @@ export function trainMethods(worker: Host): TrainApi {
   const { adapters } = worker;
   const runs = new TrainingRuns(worker, datasets, adapters);
   // Without a GPU a plan can still be made.
-  const largestBuffer = async () => (await worker.gpu().catch(() => undefined))?.maxBytes ?? Number.POSITIVE_INFINITY;
+  const anyDevice = {
+    maxBytes: Number.POSITIVE_INFINITY,
+    variants: { subgroups: false, half: false, matrix: undefined },
+  };
+  const device = async () => await worker.gpu().catch(() => anyDevice);
   return {
     readDataset: (source, taskId, onProgress) =>
       worker.task(taskId, (signal) => datasets.readDataset(source, appBase(), signal, onProgress)),
@@ -55,14 +59,7 @@ export function trainMethods(worker: Host): TrainApi {
     defaultTrainSettings: async () => DEFAULT_SETTINGS,
     planTraining: (modelId, datasetId, settings, taskId, onProgress) =>
       worker.task(taskId, async (signal) =>
-        planTraining(
-          modelId,
-          await datasets.forTraining(datasetId),
-          settings,
-          await largestBuffer(),
-          signal,
-          onProgress,
-        ),
+        planTraining(modelId, await datasets.forTraining(datasetId), settings, await device(), signal, onProgress),
       ),
     exportScript: (modelId, datasetId, settings, taskId, onProgress) =>
       worker.task(taskId, async (signal) => {

@@ -1,4 +1,4 @@
-import { planMemory, visionBytes } from "../engine/index.ts";
+import { type PlannedDevice, planMemory, visionBytes } from "../engine/index.ts";
 import type { ModelManifest } from "../formats/index.ts";
 import { imageSize, parseConfig, parseProcessorConfig } from "../models/index.ts";
 import {
@@ -24,16 +24,16 @@ const NAMES: Record<keyof TrainingMemoryPlan["bytes"], string> = {
 
 type Examples = readonly ExampleSize[];
 
-/** GPU bytes of a run, the chat that answers held-back rows included. @param maxBytes of one buffer on this device */
+/** GPU bytes of a run, the chat that answers held-back rows included. */
 function memoryOf(
   manifest: ModelManifest,
   settings: TrainSettings,
   examples: Examples,
-  maxBytes: number,
+  device: PlannedDevice,
 ): TrainingMemoryPlan {
   const config = parseConfig(manifest.config);
   const longest = examples.reduce((most, { ids }) => Math.max(most, ids.length), 0);
-  const chat = planMemory({ maxBytes }, config, { contextLength: longest + MOST_ANSWER_TOKENS });
+  const chat = planMemory(device, config, { contextLength: longest + MOST_ANSWER_TOKENS });
   const patches = examples.flatMap(({ images }) => images.map(({ grid }) => grid[0] * grid[1] * grid[2]));
   const largest = patches.reduce((most, n) => Math.max(most, n), 0);
   return planTrainingMemory(manifest, settings, examples, {
@@ -47,9 +47,9 @@ export function describeMemory(
   manifest: ModelManifest,
   settings: TrainSettings,
   examples: Examples,
-  maxBytes: number,
+  device: PlannedDevice,
 ): NonNullable<TrainingPlan["plan"]>["memory"] {
-  const { bytes, total, largest } = memoryOf(manifest, settings, examples, maxBytes);
+  const { bytes, total, largest } = memoryOf(manifest, settings, examples, device);
   const processor = parseProcessorConfig(manifest.texts, parseConfig(manifest.config));
   /** A row as it would be with smaller pictures: their tokens are all that changes. */
   const resized = ({ ids, images }: ExampleSize, maxPixels: number): ExampleSize => {
@@ -67,7 +67,7 @@ export function describeMemory(
       .filter((part) => part.bytes > 0)
       .sort((a, b) => b.bytes - a.bytes),
     largest,
-    mostAllowed: maxBytes,
-    reductions: reductions(settings, examples, resized, (s, e) => memoryOf(manifest, s, e, maxBytes).total),
+    mostAllowed: device.maxBytes,
+    reductions: reductions(settings, examples, resized, (s, e) => memoryOf(manifest, s, e, device).total),
   };
 }

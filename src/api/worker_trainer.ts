@@ -187,8 +187,8 @@ export class TrainingRuns {
         `No row of “${dataset.name}” can be learnt: ${encoded.tooLong.length} are over ${settings.maxTokens} tokens, ${encoded.failed.length} failed. Raise the limit or lower the pictures' pixel budget.`,
       );
     }
-    const { maxBytes } = await this.#host.gpu();
-    checkMemory(describeMemory(manifest, settings, encoded.examples, maxBytes), memoryLimit);
+    const gpu = await this.#host.gpu();
+    checkMemory(describeMemory(manifest, settings, encoded.examples, gpu), memoryLimit);
     const { steps } = planRun(settings, manifest, train);
     const spec = await hashOf([settings, dataset.hash, manifest.sourceFingerprint, manifest.scheme]);
     const { checkpoint, damaged } = await loadCheckpoint(run.id, spec);

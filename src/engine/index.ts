@@ -11,7 +11,7 @@ export {
   verifyModel,
 } from "./import_models.ts";
 export { measureRoom, type Room } from "./measure_room.ts";
-export { longestContext, type MemoryPlan, planMemory, visionBytes } from "./memory.ts";
+export { longestContext, type MemoryPlan, type PlannedDevice, planMemory, visionBytes } from "./memory.ts";
 export { promptChunks } from "./prompt.ts";
 export { readShards, type ShardReader } from "./read_shards.ts";
 export { type Finish, type GenerateOptions, type GenerateTimes, Session } from "./session.ts";

@@ -1,6 +1,6 @@
 import { TabTuneError } from "../errors.ts";
 import type { Gpu } from "../gpu/index.ts";
-import { type CacheType, cacheRowBytes } from "../kernels/index.ts";
+import { type CacheType, cacheRowBytes, tileScratchBytes } from "../kernels/index.ts";
 import { activationBytes, cacheBytes, maxPatches, type Qwen3VLConfig, VISION_CHUNK } from "../models/index.ts";
 
 /** Tokens of one prefill chunk. */
@@ -47,9 +47,12 @@ export function longestContext(
   return Math.min(text.maxPositionEmbeddings, Math.floor(gpu.maxBytes / perToken / 64) * 64);
 }
 
+/** What of a device the sizes depend on. */
+export type PlannedDevice = Pick<Gpu, "maxBytes" | "variants">;
+
 /** The sizes of everything beside the weights, before the first allocation. Throws `OutOfMemory` when nothing sensible fits. */
 export function planMemory(
-  gpu: Pick<Gpu, "maxBytes">,
+  gpu: PlannedDevice,
   config: Qwen3VLConfig,
   wanted: { contextLength?: number; cacheType?: CacheType },
 ): MemoryPlan {
@@ -70,7 +73,7 @@ export function planMemory(
     maxRows,
     cacheType,
     cacheBytes: cacheBytes(config.text, capacity, cacheType),
-    activationBytes: activationBytes(config.text, { capacity, maxRows, cacheType }),
+    activationBytes: activationBytes(config.text, { capacity, maxRows, cacheType }) + tileScratchBytes(gpu),
     visionBytes: visionBytes(config, Math.min(maxPatches(gpu, config), PLANNED_PIXELS / config.vision.patchSize ** 2)),
   };
 }

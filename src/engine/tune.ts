@@ -3,7 +3,7 @@ import { compileMatmul, tuneMatmul } from "../kernels/index.ts";
 import type { GpuWeights, Qwen3VLConfig } from "../models/index.ts";
 
 /** Raise it when a kernel or the list of its shapes changes: what devices have measured before is measured again. */
-const TUNING_VERSION = 7;
+const TUNING_VERSION = 8;
 /** All measurements together, once on each device. */
 const MILLISECONDS = 4000;
 /** Rows of a full prefill chunk and of the tower's. */

@@ -70,8 +70,8 @@ function matrixUnits(device: GPUDevice, info: GPUAdapterInfo): MatrixUnits | und
   const { maxComputeInvocationsPerWorkgroup: threads, maxComputeWorkgroupStorageSize: storage } = device.limits;
   const isOffered = [MATRIX_FEATURE, ...MATRIX_NEEDS].every((name) => device.features.has(name));
   if (!isOffered || !subgroupMatrixConfigs || !subgroup || least !== subgroup) return undefined;
-  // A workgroup of four subgroups looks after 64 rows.
-  if (subgroup < 16 || 8 * subgroup > threads || storage < MATRIX_STORAGE) return undefined;
+  // A thread of a product's four subgroups has at most four octets of weights on their way.
+  if (subgroup < 32 || 4 * subgroup > threads || storage < MATRIX_STORAGE) return undefined;
   const hasUnits = [...subgroupMatrixConfigs].some(
     (c) => c.componentType === "f16" && c.resultComponentType === "f32" && c.M === 16 && c.N === 16 && c.K === 16,
   );

@@ -24,7 +24,7 @@ export {
   vecChoice,
 } from "./matmul.ts";
 export { matmulBackward } from "./matmul_backward.ts";
-export { canTile, TILE_SHAPES, tileChoice } from "./matmul_tile.ts";
+export { canTile, reserveTileScratch, TILE_SHAPES, tileChoice, tileScratchBytes } from "./matmul_tile.ts";
 export { compileMatmul, tuneMatmul } from "./matmul_tune.ts";
 export type { Matrix, MatrixBlock } from "./matrix.ts";
 export { rmsNorm, rmsNormBackward } from "./rms_norm.ts";

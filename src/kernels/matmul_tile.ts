@@ -1,10 +1,13 @@
 import activation from "../../shaders/lib/activation.wgsl?raw";
 import inputScalar from "../../shaders/lib/input_scalar.wgsl?raw";
 import inputVec4 from "../../shaders/lib/input_vec4.wgsl?raw";
+import matrixStep from "../../shaders/lib/matrix_step.wgsl?raw";
 import octetF16 from "../../shaders/lib/octet_f16.wgsl?raw";
 import octetF32 from "../../shaders/lib/octet_f32.wgsl?raw";
 import tileOperands from "../../shaders/lib/tile_operands.wgsl?raw";
+import tileParams from "../../shaders/lib/tile_params.wgsl?raw";
 import tileShader from "../../shaders/matmul_tile.wgsl?raw";
+import fragmentsShader from "../../shaders/matmul_tile_fragments.wgsl?raw";
 import halfShader from "../../shaders/matmul_tile_half.wgsl?raw";
 import matrixShader from "../../shaders/matmul_tile_subgroup_matrix.wgsl?raw";
 import type { Program } from "../gpu/index.ts";
@@ -51,15 +54,17 @@ export const TILE_SHAPES: readonly TileShape[] = [
   { bm: 64, bn: 64, bk: 16, split: 1 },
   { bm: 64, bn: 64, bk: 16, split: 2 },
   { bm: 64, bn: 64, bk: 8, split: 4 },
-  { bm: 64, bn: 128, bk: 32, subgroups: [1, 4] },
-  { bm: 128, bn: 128, bk: 64, subgroups: [2, 4] },
+  { bm: 128, bn: 128, bk: 32, subgroups: [2, 2] },
+  { bm: 128, bn: 64, bk: 32, subgroups: [2, 2] },
+  { bm: 64, bn: 64, bk: 64, subgroups: [2, 2] },
   { bm: 64, bn: 64, bk: 32, half: true },
 ];
 
 /** The shapes by what they compute in; in f32 large, middle, small, and small for two teams. */
 const IN_F32 = TILE_SHAPES.filter(({ half, subgroups }) => !half && !subgroups);
 const IN_HALF = TILE_SHAPES.find(({ half }) => half)!;
-const ON_UNITS = TILE_SHAPES.find(({ subgroups }) => subgroups)!;
+/** On matrix units from large to small. */
+const ON_UNITS = TILE_SHAPES.filter(({ subgroups }) => subgroups);
 
 /** True where the device has what a shape runs on. */
 export function canTile(gpu: Gpu, { subgroups, half }: TileShape): boolean {
@@ -76,33 +81,60 @@ export function tileChoice(weight: Matrix, m: number, backward = false): string 
 /** Workgroups from which on a large device stays busy with large tiles, and with small ones. */
 const MANY_LARGE = 384;
 const MANY_SMALL = 512;
+/** The same for the shapes of ON_UNITS. */
+const MANY_ON_UNITS = [400, 256, 0];
 
-/** The choice of the device; else matrix units or f16, or the largest tile if there are many; with few small tiles, two teams share each. */
+/**
+ * The choice of the device; else matrix units or f16, and in f32 the largest tile if there are many; with few small tiles, two teams
+ * share each.
+ */
 function tileShape(gpu: Gpu, { weight, m, backward }: TileOptions): TileShape {
   const chosen = TILE_SHAPES[gpu.choices.get(tileChoice(weight, m, backward)) ?? -1];
   if (chosen && canTile(gpu, chosen)) return chosen;
-  if (canTile(gpu, ON_UNITS)) return ON_UNITS;
-  if (canTile(gpu, IN_HALF)) return IN_HALF;
-  const [large, , small, shared] = IN_F32;
   const columns = backward ? weight.cols : weight.rows;
   const tiles = ({ bm, bn }: TileShape) => Math.ceil(m / bm) * Math.ceil(columns / bn);
+  if (gpu.variants.matrix) return ON_UNITS.find((shape, i) => tiles(shape) >= MANY_ON_UNITS[i]!)!;
+  if (canTile(gpu, IN_HALF)) return IN_HALF;
+  const [large, , small, shared] = IN_F32;
   if (tiles(large!) >= MANY_LARGE) return large!;
   return tiles(small!) >= MANY_SMALL ? small! : shared!;
 }
 
 /** A shader for matrix units, which round to f16; a portable one in f16 where sums over steps are f32; or in f32 throughout. */
-function composeTiles(gpu: Gpu, shape: TileShape, flags: Flags, { raw, raw8 }: WeightLibrary, ...others: string[]) {
+function composeTiles(
+  gpu: Gpu,
+  shape: TileShape,
+  flags: Flags,
+  { raw, raw8 }: WeightLibrary,
+  input: string,
+  act: string,
+) {
   const { subgroups, half, split = 1, ...o } = shape;
-  const libraries = [raw, ...others, tileOperands];
+  const sizes = { BM: o.bm, BN: o.bn, BK: o.bk, SPLIT: split, INPUT: 4 };
   if (!subgroups) {
-    const sizes = { BM: o.bm, BN: o.bn, BK: o.bk, SPLIT: split };
+    const libraries = [raw, input, act, tileParams, tileOperands];
     if (!half) return compose({ ...flags, ...sizes }, ...libraries, tileShader);
     const octet = gpu.device.features.has("shader-f16") ? octetF16 : octetF32;
     return composeHalf(gpu, { ...flags, ...sizes }, ...libraries, octet, raw8, halfShader);
   }
-  const units = { BK: o.bk, SUBGROUP: gpu.variants.matrix!.subgroup, SG_ROWS: subgroups[0], SG_COLS: subgroups[1] };
-  return composeMatrix({ ...flags, ...units }, ...libraries, matrixShader);
+  const units = { SUBGROUP: gpu.variants.matrix!.subgroup, SG_ROWS: subgroups[0], SG_COLS: subgroups[1] };
+  return composeMatrix({ ...flags, ...sizes, ...units }, raw, act, tileParams, octetF16, raw8, writtenOut(o.bk));
 }
+
+/** The shader for matrix units with its steps of 32 along K put in, since a loop over them is slow; once for each BK. */
+function writtenOut(bk: number): string {
+  let text = written.get(bk);
+  if (!text) {
+    const step = (half: string, k: number) => `{\nconst NOW = ${half};\nconst K = ${k}u;\n${matrixStep}}\n`;
+    const steps = (half: string) => Array.from({ length: bk / 32 }, (_, i) => step(half, 32 * i)).join("");
+    text = matrixShader
+      .replace("// STEPS OF THE FIRST HALF", steps("0u"))
+      .replace("// STEPS OF THE SECOND HALF", steps("HALF"));
+    written.set(bk, text);
+  }
+  return text;
+}
+const written = new Map<number, string>();
 
 type Flags = Record<string, number | boolean>;
 
@@ -115,6 +147,46 @@ export function activate(kind: Activation = "none"): string {
 export function biasOf({ bias }: { bias?: Slice }, block: MatrixBlock): Slice {
   if (!bias) return block.scales;
   return { buffer: bias.buffer, offset: bias.offset + block.row0 * 4, size: block.rows * 4 };
+}
+
+/** Bytes that products on matrix units share for X in f16: enough for 1,152 rows of the 4B's widest. */
+const FRAGMENT_BYTES = 48 * 2 ** 20;
+const fragmentsOf = new WeakMap<Gpu, Slice>();
+
+/** GPU bytes that products with many rows take on a device beside their operands. */
+export function tileScratchBytes({ variants, maxBytes }: Pick<Gpu, "variants" | "maxBytes">): number {
+  return variants.matrix ? Math.min(FRAGMENT_BYTES, maxBytes) : 0;
+}
+
+function fragments(gpu: Gpu): Slice {
+  let slice = fragmentsOf.get(gpu);
+  if (!slice) {
+    slice = gpu.storage("activations", "X in f16", tileScratchBytes(gpu));
+    fragmentsOf.set(gpu, slice);
+  }
+  return slice;
+}
+
+/** Allocates them, once for each device; the first product that needs them would without knowing whether they fit. Throws `OutOfMemory`. */
+export async function reserveTileScratch(gpu: Gpu): Promise<void> {
+  if (tileScratchBytes(gpu) === 0 || fragmentsOf.has(gpu)) return;
+  try {
+    await gpu.allocating("products on matrix units", () => fragments(gpu));
+  } catch (error) {
+    gpu.free(fragments(gpu));
+    fragmentsOf.delete(gpu);
+    throw error;
+  }
+}
+
+/** What a shape for matrix units reads in the place of X, and the rows of X that fit at once. */
+function fragmentPlan(gpu: Gpu, { bm, bk, subgroups }: TileShape, k: number) {
+  if (!subgroups) return undefined;
+  const scratch = fragments(gpu);
+  // Steps go in pairs.
+  const width = Math.ceil(k / (2 * bk)) * 2 * bk;
+  const most = Math.floor(scratch.size / (2 * width * bm)) * bm;
+  return { scratch, width, most };
 }
 
 /** Records a product with many rows of X, block after block of the weight. */
@@ -137,20 +209,29 @@ export function matmulTiles(program: Program, o: TileOptions): void {
     const kernel = gpu.kernel(`${stem} ${weight.scheme}${backward ? " backward" : ""}`, code, "rrrrw");
     const [n, k] = backward ? [weight.cols, rows] : [rows, weight.cols];
     const [xColumn, yColumn] = backward ? [row0, 0] : [0, row0];
+    const plan = fragmentPlan(gpu, shape, k);
     // A dispatch on a slow device is cut by rows of X, so that none runs long; offsets stay multiples of 256 bytes.
     const workPerRow = 2 * rows * weight.cols;
-    const step = program.rowsAtOnce(workPerRow, m);
+    const step = Math.min(program.rowsAtOnce(workPerRow, m), plan?.most ?? m);
     for (let row = 0; row < m; row += step) {
       const here = Math.min(step, m - row);
+      const x = sliceFrom(o.x, row * ldx * 4);
+      if (plan) {
+        const { scratch, width } = plan;
+        const constants = { INPUT: 1, SCALE: backward ? 4096 : 1, PAIRED: !backward };
+        program.dispatch(
+          gpu.kernel("matmul_tile_fragments", composeHalf(gpu, constants, input, fragmentsShader), "rw"),
+          {
+            params: [here, k, width, ldx, xColumn],
+            buffers: [x, scratch],
+            grid: [Math.ceil(width / 256), Math.ceil(here / shape.bm) * shape.bm],
+            work: here * width,
+          },
+        );
+      }
       program.dispatch(kernel, {
         params: [here, n, k, weight.rowWords, ldx, ldy, xColumn, yColumn],
-        buffers: [
-          block.codes,
-          block.scales,
-          biasOf(o, block),
-          sliceFrom(o.x, row * ldx * 4),
-          sliceFrom(o.y, row * ldy * 4),
-        ],
+        buffers: [block.codes, block.scales, biasOf(o, block), plan?.scratch ?? x, sliceFrom(o.y, row * ldy * 4)],
         grid: [Math.ceil(n / shape.bn), Math.ceil(here / shape.bm)],
         work: workPerRow * here,
       });

@@ -7,6 +7,7 @@ import {
   decodeScratchBytes,
   embedding,
   matmul,
+  reserveTileScratch,
   rmsNorm,
   rope,
   type SampleState,
@@ -114,6 +115,7 @@ export class LanguageModel {
     options: LanguageOptions,
   ): Promise<LanguageModel> {
     const model = new LanguageModel(gpu, config, weights, options);
+    await reserveTileScratch(gpu);
     try {
       await gpu.allocating(`the KV cache of ${options.capacity} tokens`, () => model.#allocate());
     } catch (error) {
