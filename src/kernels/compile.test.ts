@@ -4,6 +4,8 @@ import { Gpu, Program } from "../gpu/index.ts";
 import { allCases } from "./all_cases.ts";
 import { Bench, canRun } from "./case.ts";
 import { quickCases } from "./harness.ts";
+import { matmulBackward } from "./matmul_backward.ts";
+import type { Matrix } from "./matrix.ts";
 
 // Its matrix units can't be used without a word: they are an experiment.
 const gpuEntry = await nullDevice("enable-dawn-features=allow_unsafe_apis");
@@ -59,5 +61,34 @@ it.skipIf(!gpuEntry)(
         expect.arrayContaining([`${way} q4a32`, `${way} bf16`]),
       );
     }
+  },
+);
+
+it.skipIf(!gpuEntry)(
+  "X goes through the scratch of matrix units in parts, without them where not one fits",
+  async () => {
+    const gpu = await Gpu.open({ gpu: gpuEntry! });
+    Object.assign(gpu.variants, { half: true, matrix: { subgroup: 32 } });
+    // A device that is known to be fast cuts nothing for the page's sake.
+    for (let i = 0; i < 8; i++) gpu.governor.learn(1e12, 1);
+    const dispatch = vi.spyOn(Program.prototype, "dispatch").mockReturnValue({ set: () => {} });
+    const any = gpu.storage("test", "any", 16);
+    const recorded = (rows: number, m: number) => {
+      dispatch.mockClear();
+      const blocks = [{ row0: 0, rows, codes: any, scales: any }];
+      const weight: Matrix = { label: "w", scheme: "q4a32", rows, cols: 64, rowWords: 8, blocks };
+      matmulBackward(new Program(gpu, "test"), { dy: any, dx: any, m, weight });
+      return dispatch.mock.calls.map(([{ label }, { params }]) => `${params[0]} rows, ${label}`);
+    };
+    const way = "matmul_tile_subgroup_matrix q4a32 backward";
+    // 64 rows of f16 fill 48 MiB from 393,216 elements on.
+    expect(recorded(393_216, 80)).toEqual([
+      "64 rows, matmul_tile_fragments",
+      `64 rows, ${way}`,
+      "16 rows, matmul_tile_fragments",
+      `16 rows, ${way}`,
+    ]);
+    expect(recorded(393_217, 80)).toEqual(["80 rows, matmul_tile_half q4a32 backward"]);
+    dispatch.mockRestore();
   },
 );

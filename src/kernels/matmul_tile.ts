@@ -45,6 +45,8 @@ interface TileShape {
   half?: boolean;
   /** On matrix units instead: rows and columns of subgroups that share the tile. */
   subgroups?: readonly [rows: number, columns: number];
+  /** The same: tiles from which on a device that has measured nothing takes this shape. */
+  many?: number;
 }
 
 /** What a device may choose from: each in f32 fits 256 threads and 16 KiB of workgroup memory; what others need, `Gpu.variants` knows. */
@@ -54,8 +56,8 @@ export const TILE_SHAPES: readonly TileShape[] = [
   { bm: 64, bn: 64, bk: 16, split: 1 },
   { bm: 64, bn: 64, bk: 16, split: 2 },
   { bm: 64, bn: 64, bk: 8, split: 4 },
-  { bm: 128, bn: 128, bk: 32, subgroups: [2, 2] },
-  { bm: 128, bn: 64, bk: 32, subgroups: [2, 2] },
+  { bm: 128, bn: 128, bk: 32, subgroups: [2, 2], many: 400 },
+  { bm: 128, bn: 64, bk: 32, subgroups: [2, 2], many: 256 },
   { bm: 64, bn: 64, bk: 64, subgroups: [2, 2] },
   { bm: 64, bn: 64, bk: 32, half: true },
 ];
@@ -72,7 +74,7 @@ export function canTile(gpu: Gpu, { subgroups, half }: TileShape): boolean {
   return subgroups ? variants.matrix !== undefined : !half || variants.half;
 }
 
-/** The name under which a device keeps its choice for a product of m rows, rounded to a power of two. */
+/** The name under which a device keeps its choice for a product of m rows: rounded up to a power of two. */
 export function tileChoice(weight: Matrix, m: number, backward = false): string {
   const rows = 2 ** Math.ceil(Math.log2(m));
   return `matmul_tile ${weight.scheme} ${weight.rows}×${weight.cols} ${rows}${backward ? " backward" : ""}`;
@@ -81,19 +83,20 @@ export function tileChoice(weight: Matrix, m: number, backward = false): string 
 /** Workgroups from which on a large device stays busy with large tiles, and with small ones. */
 const MANY_LARGE = 384;
 const MANY_SMALL = 512;
-/** The same for the shapes of ON_UNITS. */
-const MANY_ON_UNITS = [400, 256, 0];
 
 /**
  * The choice of the device; else matrix units or f16, and in f32 the largest tile if there are many; with few small tiles, two teams
  * share each.
  */
 function tileShape(gpu: Gpu, { weight, m, backward }: TileOptions): TileShape {
+  const k = backward ? Math.max(...weight.blocks.map(({ rows }) => rows)) : weight.cols;
+  const fits = (shape: TileShape) => canTile(gpu, shape) && (!shape.subgroups || fragmentRows(gpu, shape, k).most > 0);
   const chosen = TILE_SHAPES[gpu.choices.get(tileChoice(weight, m, backward)) ?? -1];
-  if (chosen && canTile(gpu, chosen)) return chosen;
+  if (chosen && fits(chosen)) return chosen;
   const columns = backward ? weight.cols : weight.rows;
   const tiles = ({ bm, bn }: TileShape) => Math.ceil(m / bm) * Math.ceil(columns / bn);
-  if (gpu.variants.matrix) return ON_UNITS.find((shape, i) => tiles(shape) >= MANY_ON_UNITS[i]!)!;
+  const onUnits = ON_UNITS.find((shape) => fits(shape) && tiles(shape) >= (shape.many ?? 0));
+  if (onUnits) return onUnits;
   if (canTile(gpu, IN_HALF)) return IN_HALF;
   const [large, , small, shared] = IN_F32;
   if (tiles(large!) >= MANY_LARGE) return large!;
@@ -179,14 +182,11 @@ export async function reserveTileScratch(gpu: Gpu): Promise<void> {
   }
 }
 
-/** What a shape for matrix units reads in the place of X, and the rows of X that fit at once. */
-function fragmentPlan(gpu: Gpu, { bm, bk, subgroups }: TileShape, k: number) {
-  if (!subgroups) return undefined;
-  const scratch = fragments(gpu);
+/** How wide a shape for matrix units lays rows of k elements out, and how many of them fit at once. */
+function fragmentRows(gpu: Gpu, { bm, bk }: TileShape, k: number) {
   // Steps go in pairs.
   const width = Math.ceil(k / (2 * bk)) * 2 * bk;
-  const most = Math.floor(scratch.size / (2 * width * bm)) * bm;
-  return { scratch, width, most };
+  return { width, most: Math.floor(tileScratchBytes(gpu) / (2 * width * bm)) * bm };
 }
 
 /** Records a product with many rows of X, block after block of the weight. */
@@ -209,7 +209,7 @@ export function matmulTiles(program: Program, o: TileOptions): void {
     const kernel = gpu.kernel(`${stem} ${weight.scheme}${backward ? " backward" : ""}`, code, "rrrrw");
     const [n, k] = backward ? [weight.cols, rows] : [rows, weight.cols];
     const [xColumn, yColumn] = backward ? [row0, 0] : [0, row0];
-    const plan = fragmentPlan(gpu, shape, k);
+    const plan = shape.subgroups && { scratch: fragments(gpu), ...fragmentRows(gpu, shape, k) };
     // A dispatch on a slow device is cut by rows of X, so that none runs long; offsets stay multiples of 256 bytes.
     const workPerRow = 2 * rows * weight.cols;
     const step = Math.min(program.rowsAtOnce(workPerRow, m), plan?.most ?? m);
