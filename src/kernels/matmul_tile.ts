@@ -176,7 +176,8 @@ export async function reserveTileScratch(gpu: Gpu): Promise<void> {
   try {
     await gpu.allocating("products on matrix units", () => fragments(gpu));
   } catch (error) {
-    gpu.free(fragments(gpu));
+    const refused = fragmentsOf.get(gpu);
+    if (refused) gpu.free(refused);
     fragmentsOf.delete(gpu);
     throw error;
   }
